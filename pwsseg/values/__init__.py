@@ -1,0 +1,19 @@
+"""Immutable values that every room may know: places, label sets, windows, errors."""
+
+from pwsseg.values.errors import InputError, PwssegError, SettingsError, StoreError
+from pwsseg.values.geometry import Geometry
+from pwsseg.values.labels import FLARE23, UNKNOWN, LabelClass, LabelSet
+from pwsseg.values.window import Window
+
+__all__ = [
+    "FLARE23",
+    "UNKNOWN",
+    "Geometry",
+    "InputError",
+    "LabelClass",
+    "LabelSet",
+    "PwssegError",
+    "SettingsError",
+    "StoreError",
+    "Window",
+]
