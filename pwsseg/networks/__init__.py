@@ -1,1 +1,1 @@
-""""""
+"""Networks, their losses, and cross supervision."""

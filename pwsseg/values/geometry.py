@@ -85,4 +85,5 @@ class Geometry(BaseModel):
         last = np.asarray(self.shape) - 1
         indices = np.stack(np.meshgrid(*[(0, n) for n in last], indexing="ij"), -1).reshape(-1, 3)
         steps = self.direction_matrix @ (indices * np.asarray(self.spacing)).T
-        return np.asarray(self.origin) + steps.T
+        corners: NDArray[np.float64] = np.asarray(self.origin) + steps.T
+        return corners

@@ -1,0 +1,104 @@
+"""Where training patches are cut.
+
+A stream of cases, several patches from each cached volume; half of the patches are centred on a voxel of a
+class drawn evenly, so that an adrenal gland is seen as often as the liver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pwsseg.arrays.augmentation import AugmentationSettings, warp_patch
+from pwsseg.values import UNKNOWN
+
+Shape = tuple[int, int, int]
+
+
+class TrainingCase(NamedTuple):
+    """One case on the networks' grid, in memory."""
+
+    case: str
+    image: torch.Tensor
+    """(z, y, x) float32, normalised."""
+    labels: torch.Tensor | None
+    """(z, y, x) uint8; None for an unlabelled case."""
+    known: NDArray[np.bool_]
+    """(class,): whether anybody speaks about the class in this case."""
+    spacing: tuple[float, float, float]
+    places: dict[int, NDArray[np.int32]]
+    """Some voxel positions (n, 3) of every class present."""
+
+
+class Patch(NamedTuple):
+    """A patch with its origin; labels None when unlabelled."""
+
+    case: str
+    image: torch.Tensor
+    labels: torch.Tensor | None
+    known: NDArray[np.bool_]
+
+
+def class_places(
+    labels: NDArray[np.uint8], *, at_most: int, random: np.random.Generator
+) -> dict[int, NDArray[np.int32]]:
+    """For each class present up to `at_most` of its voxel positions (n, 3), drawn evenly."""
+    places = {}
+    for label in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)[1:UNKNOWN]) + 1:
+        found = np.flatnonzero(labels == label)
+        chosen = random.choice(found, min(at_most, len(found)), replace=False)
+        places[int(label)] = np.stack(np.unravel_index(chosen, labels.shape), -1).astype(np.int32)
+    return places
+
+
+def cut_patch(
+    source: TrainingCase,
+    *,
+    patch: Shape,
+    foreground: float,
+    augmentation: AugmentationSettings,
+    random: np.random.Generator,
+) -> Patch:
+    """Cut one augmented patch; with probability `foreground` around a voxel of a random class present."""
+    centre = _centre(source, patch, foreground, random)
+    image, labels = warp_patch(
+        source.image,
+        source.labels,
+        centre=centre,
+        patch=patch,
+        spacing=source.spacing,
+        settings=augmentation,
+        random=random,
+    )
+    return Patch(source.case, image, labels, source.known)
+
+
+def _centre(
+    source: TrainingCase, patch: Shape, foreground: float, random: np.random.Generator
+) -> tuple[float, float, float]:
+    """A patch centre (z, y, x) whose patch stays inside the volume where it fits."""
+    shape = source.image.shape
+    if source.places and random.random() < foreground:
+        label = random.choice(sorted(source.places))
+        wanted = random.choice(source.places[int(label)]) + random.uniform(-0.25, 0.25, 3) * patch
+    else:
+        wanted = random.uniform(0, np.asarray(shape) - 1)
+    low = (np.asarray(patch) - 1) / 2
+    high = np.asarray(shape) - 1 - low
+    z, y, x = np.where(high > low, np.clip(wanted, low, high), (np.asarray(shape) - 1) / 2)
+    return float(z), float(y), float(x)
+
+
+def endless(
+    cases: Sequence[str], load: Callable[[str], TrainingCase], *, each: int, random: np.random.Generator
+) -> Iterator[TrainingCase]:
+    """Go through the cases in random order for ever, giving every loaded case `each` times in a row."""
+    while True:
+        for i in random.permutation(len(cases)):
+            case = load(cases[i])
+            for _ in range(each):
+                yield case

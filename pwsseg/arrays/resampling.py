@@ -1,0 +1,49 @@
+"""Between a scan's own grid and the grid of the networks.
+
+Both grids fill the same box (`Geometry.resampled`), so the map between them is a scaling of each axis with
+half-voxel centres; no direction or origin enters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+Shape = tuple[int, int, int]
+
+
+def resample_scan(scan: NDArray[np.int16], shape: Shape) -> NDArray[np.float32]:
+    """Bring intensities (z, y, x) to `shape`, linearly; when shrinking, each axis is averaged first.
+
+    Averaging over the footprint of the new voxel (area) keeps thin organs from being jumped over, which
+    plain linear interpolation does once a voxel grows more than twofold.
+    """
+    volume = torch.from_numpy(np.ascontiguousarray(scan, dtype=np.float32))[None, None]
+    factors = [max(1, round(old / new)) for old, new in zip(scan.shape, shape, strict=True)]
+    if max(factors) > 1:
+        volume = F.avg_pool3d(volume, factors, ceil_mode=True, count_include_pad=False)
+    if tuple(volume.shape[2:]) != shape:
+        volume = F.interpolate(volume, size=shape, mode="trilinear", align_corners=False)
+    resampled: NDArray[np.float32] = volume[0, 0].numpy()
+    return resampled
+
+
+def resample_labels(labels: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
+    """Bring labels (z, y, x) to `shape`: each new voxel takes the label at its centre."""
+    index = [nearest_index(new, old) for new, old in zip(shape, labels.shape, strict=True)]
+    return labels[np.ix_(*index)]
+
+
+def nearest_index(new: int, old: int) -> NDArray[np.intp]:
+    """For each of `new` voxels along an axis, the one of `old` voxels that its centre lies in."""
+    return np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.intp), old - 1)
+
+
+def normalise(scan: NDArray[np.float32], *, clip_hu: tuple[float, float]) -> NDArray[np.float32]:
+    """Clip to `clip_hu`, then z-score over the volume (eps 1e-5; METHOD.md, Preprocessing)."""
+    clipped = np.clip(scan, *clip_hu)
+    mean, deviation = float(clipped.mean(dtype=np.float64)), float(clipped.std(dtype=np.float64))
+    scaled: NDArray[np.float32] = (clipped - mean) / (deviation + 1e-5)
+    return scaled

@@ -1,0 +1,111 @@
+"""Losses that hear only what is known.
+
+    logits (batch, channel, z, y, x), labels uint8 (batch, z, y, x), known bool (batch, class) -> scalar
+
+A voxel labelled 255 gives neither reward nor penalty, nor does a class that nobody speaks about in a case
+(`known` False): a voxel labelled 0 there is "background or that class". `classes` maps channels to labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from pwsseg.values import UNKNOWN
+
+LossName = Literal["dice+focal", "cross-entropy+dice"]
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+EPSILON = 1e-8
+"""Of the Dice quotient (METHOD.md, cross supervision)."""
+
+
+def one_hot(labels: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:
+    """Uint8 labels (batch, z, y, x) -> float (batch, class, z, y, x)."""
+    ids = torch.tensor(classes, dtype=labels.dtype, device=labels.device)
+    return (labels[:, None] == ids[:, None, None, None]).float()
+
+
+def dice(probabilities: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """1 - mean over classes of (2 sum pg + e) / (sum p^2 + sum g^2 + e), e = 1e-8, on weighted voxels.
+
+    Sums run over batch and space; a class without any weighted voxel is left out of the mean.
+    """
+    axes = (0, 2, 3, 4)
+    p, g = probabilities * weight, truth * weight
+    overlap = (2 * (p * g).sum(axes) + EPSILON) / ((p * p).sum(axes) + (g * g).sum(axes) + EPSILON)
+    heard = weight.expand_as(p).amax(axes) > 0
+    return 1 - (overlap * heard).sum() / heard.sum().clamp_min(1)
+
+
+def dice_focal(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    known: torch.Tensor,
+    *,
+    classes: tuple[int, ...],
+    alpha: float = 0.5,
+    gamma: float = 2.0,
+) -> torch.Tensor:
+    """Dice + focal on one sigmoid channel a class (Table 2; Lin et al., ICCV 2017, elementwise).
+
+    A voxel speaks about class k when it is labelled at all and either k is known in its case or the voxel
+    is labelled as another class (then k is surely absent there).
+    """
+    truth = one_hot(labels, classes)
+    stated = known[:, :, None, None, None] | (labels != 0)[:, None]
+    weight = (stated & (labels != UNKNOWN)[:, None]).float()
+    probabilities = logits.sigmoid()
+    surprise = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    balance = torch.where(truth > 0, alpha, 1 - alpha)
+    focal = balance * (probabilities - truth).abs().pow(gamma) * surprise * weight
+    return dice(probabilities, truth, weight) + focal.sum() / weight.sum().clamp_min(1)
+
+
+def cross_entropy_dice(
+    logits: torch.Tensor, labels: torch.Tensor, known: torch.Tensor, *, classes: tuple[int, ...]
+) -> torch.Tensor:
+    """Cross-entropy + Dice on softmax with a background channel first (Table 3).
+
+    The channels of classes that are unknown in a case are left out of its softmax.
+    """
+    unheard = ~F.pad(known, (1, 0), value=True)[:, :, None, None, None]
+    heard_logits = logits.masked_fill(unheard, torch.finfo(logits.dtype).min)
+    weight = (labels != UNKNOWN)[:, None].float()
+    truth = one_hot(labels, (0, *classes))
+    log_probabilities = heard_logits.log_softmax(1)
+    entropy = -(log_probabilities * truth).masked_fill(unheard, 0).sum(1, keepdim=True) * weight
+    overlap = dice(
+        log_probabilities.exp()[:, 1:], truth[:, 1:], weight * known[:, :, None, None, None].float()
+    )
+    return overlap + entropy.sum() / weight.sum().clamp_min(1)
+
+
+def loss_named(name: LossName, classes: tuple[int, ...]) -> Loss:
+    """The loss of a round over the classes of its channels."""
+    function = {"dice+focal": dice_focal, "cross-entropy+dice": cross_entropy_dice}[name]
+    return lambda logits, labels, known: function(logits.float(), labels, known, classes=classes)
+
+
+def channels_of(name: LossName, classes: tuple[int, ...]) -> int:
+    """Output channels: softmax has a background channel, sigmoids have none."""
+    return len(classes) + (name == "cross-entropy+dice")
+
+
+def scores_of(name: LossName, logits: torch.Tensor) -> torch.Tensor:
+    """Logits (batch, channel, ...) -> scores (batch, 1 + class, ...) whose highest channel is the label.
+
+    Sigmoids get a constant background of 0.5: threshold 0.5, the highest wins (METHOD.md, fine network).
+    """
+    if name == "cross-entropy+dice":
+        return logits.float().softmax(1)
+    return F.pad(logits.float().sigmoid(), (0, 0, 0, 0, 0, 0, 1, 0), value=0.5)
+
+
+def hard_labels(name: LossName, logits: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:
+    """Logits (batch, channel, z, y, x) -> uint8 labels (batch, z, y, x), without gradient."""
+    ids = torch.tensor((0, *classes), dtype=torch.uint8, device=logits.device)
+    return ids[scores_of(name, logits.detach()).argmax(1)]

@@ -1,0 +1,316 @@
+"""Settings of a round: science (jobs/rounds/<round>.toml) x size (jobs/scales/<scale>.toml).
+
+    load_round("os2", "laptop", folder=Path("jobs")) -> RoundSettings
+
+A round's file holds no machine, a scale's file no science; a key in both is an error. A scale has a table
+for each stage, of which the round takes its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pwsseg.arrays.augmentation import AugmentationSettings
+from pwsseg.arrays.fusion import TumorRule
+from pwsseg.networks.losses import LossName
+from pwsseg.values import FLARE23, SettingsError
+
+ANNOTATION = "annotation"
+"""The name of the layer that holds what people drew."""
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Millimetres = Annotated[float, Field(gt=0)]
+Shape = tuple[Count, Count, Count]
+Part = TypeVar("Part", bound="_Settings")
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CaseRoles(_Settings):
+    """What the round does with each kind of training case.
+
+    `annotated`: learns from the annotation alone. `fused`: from the annotation fused over the pseudo
+    labels. `unlabelled`: through cross supervision only. `dropped`: not at all.
+    """
+
+    full: Literal["annotated", "fused"]
+    """P_O: the annotated classes include `labelled_at_least`."""
+    partial: Literal["fused", "unlabelled", "dropped"]
+    """P_OT: annotated, but less."""
+    unlabelled: Literal["fused", "unlabelled", "dropped"]
+    """U: no annotation."""
+    partial_needs: tuple[int, ...]
+    """Partial cases whose annotation lacks one of these classes are dropped."""
+
+
+class TumorDivision(_Settings):
+    """Annotated tumors are divided into the organs that they grow in (rule `tumor-to-organ`)."""
+
+    reach_mm: float = Field(ge=0)
+
+
+class Selection(_Settings):
+    """The least stable pseudo labels are left out (rule `stability`; METHOD.md, Selection)."""
+
+    over: tuple[str, str, str]
+    """The rounds whose labels are compared, in order."""
+    keep: Fraction
+    """The share of unlabelled cases that is kept: FLARE22's winner kept 1924 of 2000."""
+
+
+class PostProcessing(_Settings):
+    """What a prediction keeps of each organ."""
+
+    largest_component: bool
+    floor_ml: dict[int, float]
+    """Organs whose largest component is smaller than this are dropped."""
+
+
+class Science(_Settings):
+    """What a round computes: the keys of jobs/rounds/<round>.toml."""
+
+    about: str
+    stage: Literal["os", "ots"]
+    classes: tuple[int, ...]
+    learns_from: tuple[str, ...]
+    """Layers, oldest first; the last one that is not the annotation gives the pseudo labels."""
+    labelled_at_least: tuple[int, ...]
+    starts_from: str
+    """`scratch`, or the round whose weights it goes on from (Algorithm 1 initialises each network once)."""
+    cases: CaseRoles
+    tumor_division: TumorDivision | None = None
+    fusion: TumorRule
+    selection: Selection | None = None
+    supervision: Literal["plain", "cross"]
+    ramp_up: bool
+    predict_with: Literal["f1", "mean"]
+    loss: LossName
+    schedule: Literal["steps", "poly"]
+    betas: tuple[float, float]
+    weight_decay: float = Field(ge=0)
+    clip_hu: tuple[float, float]
+    foreground: Fraction
+    """Share of labelled patches that are centred on a voxel of a random class."""
+    augmentation: AugmentationSettings
+    predicts: tuple[Literal["full", "partial", "unlabelled"], ...]
+    """Kinds of training case to predict; held-out validation cases always are."""
+    post_processing: PostProcessing
+
+
+class StageSize(_Settings):
+    """The size of one stage's network and training (Tables 2 and 3)."""
+
+    widths: tuple[Count, ...]
+    strides: tuple[Shape, ...]
+    stem: Shape
+    patch: Shape
+    labelled_batch: Count
+    """Labelled patches a step, over all workers."""
+    unlabelled_batch: Count
+    """Unlabelled patches a step, over all workers, where the round has unlabelled cases."""
+    learning_rate: float = Field(gt=0)
+    epochs: Count
+    epochs_going_on: Count
+    """Epochs of a round that goes on from another round's weights."""
+    steps_an_epoch: Count
+
+
+class Needs(_Settings):
+    """The least machine that the scale is for; checked before anything runs."""
+
+    gpus: int = Field(ge=0)
+    memory_gb: float = Field(ge=0)
+
+
+class Scale(_Settings):
+    """How large a round is computed: the keys of jobs/scales/<scale>.toml."""
+
+    spacing: tuple[Millimetres, Millimetres, Millimetres]
+    overlap: float = Field(ge=0, lt=1)
+    windows_a_batch: Count
+    training_workers: Count
+    patches_each: Count
+    """Patches cut from a volume each time it is loaded."""
+    cached_volumes: Count
+    """Prepared volumes that each training worker holds in memory."""
+    needs: Needs
+    os: StageSize
+    ots: StageSize
+
+
+class RoundSettings(_Settings):
+    """One round at one size with one seed: everything that decides what comes out."""
+
+    name: str
+    scale_name: str
+    seed: int
+    science: Science
+    scale: Scale
+
+    @property
+    def stage(self) -> StageSize:
+        """The size of this round's own stage."""
+        return self.scale.os if self.science.stage == "os" else self.scale.ots
+
+    @property
+    def pseudo(self) -> str | None:
+        """The layer that gives the pseudo labels; None for a round that learns from annotation alone."""
+        return next((p for p in reversed(self.science.learns_from) if p != ANNOTATION), None)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs this round trains."""
+        fresh = self.science.starts_from == "scratch"
+        return self.stage.epochs if fresh else self.stage.epochs_going_on
+
+    @property
+    def recipe(self) -> str:
+        """The name of the prepared cache: a digest of all that decides its voxels."""
+        said = {"spacing": self.scale.spacing, "clip_hu": self.science.clip_hu, "version": 1}
+        return f"prepared-{_digest(said)[:12]}"
+
+    def pinned(self) -> dict[str, Any]:
+        """The settings as they go into records: science, the stage's own size and the seed.
+
+        The other stage's table and what only decides speed are left out, so that changing them makes no
+        new version.
+        """
+        size = self.scale.model_dump(mode="json", include={"spacing", "overlap", "training_workers"})
+        return {
+            "round": self.name,
+            "seed": self.seed,
+            "science": self.science.model_dump(mode="json", exclude={"about"}),
+            "size": size
+            | {"stage": self.stage.model_dump(mode="json"), "patches_each": self.scale.patches_each},
+        }
+
+
+def load_round(name: str, scale: str, *, folder: Path, seed: int = 0) -> RoundSettings:
+    """Read jobs/rounds/<name>.toml x jobs/scales/<scale>.toml.
+
+    Raises
+    ------
+    SettingsError
+        When a name is unknown, a file is not TOML, a key is unknown, missing, out of range or in both.
+    """
+    science = _read(folder / "rounds", name, "round")
+    size = _read(folder / "scales", scale, "scale")
+    both = sorted(set(science) & set(size))
+    if both:
+        raise SettingsError(
+            f"{', '.join(both)} stands both in rounds/{name}.toml and in scales/{scale}.toml; a round holds "
+            f"science and a scale holds size: remove it from one of them"
+        )
+    settings = RoundSettings(
+        name=name,
+        scale_name=scale,
+        seed=seed,
+        science=_validated(Science, science, folder / "rounds" / f"{name}.toml"),
+        scale=_validated(Scale, size, folder / "scales" / f"{scale}.toml"),
+    )
+    _check(settings, folder)
+    return settings
+
+
+def round_names(folder: Path) -> list[str]:
+    """The rounds that have a file, in the order in which they learn from each other."""
+    names = {p.stem for p in (folder / "rounds").glob("*.toml")}
+    ordered: list[str] = []
+    waiting = {n: set(_read(folder / "rounds", n, "round").get("learns_from", ())) & names for n in names}
+    while waiting:
+        ready = sorted(n for n, parents in waiting.items() if parents <= set(ordered))
+        if not ready:
+            raise SettingsError(f"rounds {', '.join(sorted(waiting))} learn from each other in a circle")
+        ordered += ready
+        waiting = {n: p for n, p in waiting.items() if n not in ready}
+    return ordered
+
+
+def code_digest() -> str:
+    """Digest of the package's computing rooms, so that a record pins the code that made it."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        if relative.parts[0] not in ("report", "cli.py"):  # what only reads decides no label
+            digest.update(f"{relative.as_posix()}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _read(folder: Path, name: str, kind: str) -> dict[str, Any]:
+    path = folder / f"{name}.toml"
+    if not path.is_file() or path.parent != folder:
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml"))) or "none"
+        raise SettingsError(
+            f"unknown {kind} '{name}': {folder} has {known}; give one of these or add {path.name}"
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML ({error}); correct the file") from error
+
+
+def _validated(part: type[Part], said: dict[str, Any], path: Path) -> Part:
+    try:
+        return part.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"]) or "the file"
+        raise SettingsError(
+            f"{path}: {where}: {first['msg'].lower()} (found {first['input']!r}); correct the file"
+        ) from error
+
+
+def _check(settings: RoundSettings, folder: Path) -> None:
+    """What no single key can say."""
+    science, name = settings.science, settings.name
+    unknown = sorted(set(science.classes) - set(FLARE23.ids))
+    if unknown:
+        raise SettingsError(
+            f"round {name}: classes {unknown} are not in the label set {FLARE23.name} (1..14)"
+        )
+    if science.learns_from[:1] != (ANNOTATION,):
+        raise SettingsError(
+            f"round {name}: learns_from must begin with '{ANNOTATION}', found {science.learns_from}"
+        )
+    fuses = "fused" in (science.cases.full, science.cases.partial, science.cases.unlabelled)
+    if fuses and settings.pseudo is None:
+        raise SettingsError(
+            f"round {name}: cases are fused, but learns_from names no round with pseudo labels"
+        )
+    if "unlabelled" in (science.cases.partial, science.cases.unlabelled) and science.supervision == "plain":
+        raise SettingsError(f"round {name}: plain supervision can't learn from unlabelled cases; say dropped")
+    for stage, size in (("os", settings.scale.os), ("ots", settings.scale.ots)):
+        divisor = [1, 1, 1]
+        for stride in (size.stem, *size.strides):
+            divisor = [d * s for d, s in zip(divisor, stride, strict=True)]
+        if any(p % d for p, d in zip(size.patch, divisor, strict=True)):
+            raise SettingsError(
+                f"scale {settings.scale_name}: [{stage}] patch {size.patch} must be a multiple of "
+                f"{tuple(divisor)}, the product of stem and strides"
+            )
+        if size.labelled_batch % settings.scale.training_workers:
+            raise SettingsError(
+                f"scale {settings.scale_name}: [{stage}] labelled_batch {size.labelled_batch} can't be split "
+                f"evenly over {settings.scale.training_workers} training workers"
+            )
+    known = {p.stem for p in (folder / "rounds").glob("*.toml")} | {ANNOTATION, "scratch"}
+    absent = sorted({*science.learns_from, science.starts_from} - known)
+    if absent:
+        raise SettingsError(
+            f"round {name} builds on {', '.join(absent)}, which has no file in {folder / 'rounds'}"
+        )
+
+
+def _digest(said: object) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
