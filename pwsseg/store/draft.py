@@ -1,0 +1,219 @@
+"""A layer while it is being written: cases go in one by one, then one put publishes them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwsseg.store.digests import array_digest, bytes_digest, layer_digest
+from pwsseg.store.documents import group_bytes, labels_metadata
+from pwsseg.store.layer import MANIFEST, Layer, case_path, layer_path, read_case
+from pwsseg.store.objects import Objects
+from pwsseg.store.records import CaseRecord, FusionPins, LayerRecord, Published
+from pwsseg.store.scan import Scan, open_scan
+from pwsseg.store.tables import manifest_bytes
+from pwsseg.store.versions import Room
+from pwsseg.store.volumes import GROUP, write_volume
+from pwsseg.values import UNKNOWN, LabelSet, StoreError
+
+
+def layer_room(objects: Objects) -> Room[LayerRecord]:
+    """The store's layers, drafts too."""
+    return Room(objects, "layers", GROUP, LayerRecord, lambda record: group_bytes(record, arrays={}))
+
+
+class LayerDraft:
+    """Writes one version of a layer; can't be read as a source. Pickles, so workers write into it too.
+
+    Safe to repeat: a case that is committed with the same labels is left alone, and after publishing
+    (perhaps by another driver with the same pins) `write` and `publish` only confirm what is there.
+    """
+
+    def __init__(self, objects: Objects, record: LayerRecord, label_set: LabelSet) -> None:
+        self._objects = objects
+        self._label_set = label_set
+        self.record = record
+
+    @property
+    def id(self) -> str:
+        """Name and version, such as `ots2.v1`."""
+        return self.record.id
+
+    def committed(self) -> set[str]:
+        """The cases whose commit record is there: what a resumed run need not do again."""
+        prefix = layer_path(self.id)
+        parts = (key[len(prefix) + 1 :].split("/") for key in self._objects.keys(prefix))
+        return {p[0] for p in parts if len(p) == 2 and p[1] == GROUP}
+
+    def write(
+        self,
+        case: str,
+        labels: NDArray[np.uint8],
+        *,
+        annotated_classes: Iterable[int],
+        seconds: Mapping[str, float],
+        notes: Iterable[str] = (),
+        measures: Mapping[str, float] | None = None,
+    ) -> CaseRecord:
+        """Put one case: the array (z, y, x) on its scan's grid, then the commit record.
+
+        `annotated_classes` are those that the layer speaks about in this case; `seconds` and `measures`
+        are kept as they are given and don't count for the digest. StoreError when the grid is not the
+        scan's, or the labels hold what the layer or `annotated_classes` doesn't name.
+        """
+        scan = open_scan(self._objects, case)
+        stated = tuple(sorted(set(annotated_classes)))
+        record = CaseRecord(
+            type="case",
+            case=case,
+            geometry=scan.geometry,
+            scan=scan.digest,
+            annotated_classes=stated,
+            voxels=self._counts(scan, labels, stated),
+            seconds=dict(seconds),
+            measures=dict(measures or {}),
+            notes=tuple(notes),
+            digest=array_digest(labels),
+        )
+        return self._already(record) or self._commit(record, labels)
+
+    def carry(self, case: str, from_layer: Layer) -> CaseRecord:
+        """Take over a case from a published layer as it is stored, without decoding it."""
+        entry = from_layer.entry(case)
+        self._check_stated(case, entry.annotated_classes)
+        there = self._already(entry)
+        if there is not None:
+            return there
+        source, target = case_path(from_layer.id, case), case_path(self.id, case)
+        for key in sorted(self._objects.keys(source), key=lambda k: k == f"{source}/{GROUP}"):
+            self._objects.copy(key, f"{target}{key[len(source) :]}")
+        return entry
+
+    def publish(self, cases: Iterable[str]) -> Layer:
+        """Make exactly these cases a published layer.
+
+        Checks each case, writes the manifest, then flips the state in one put. StoreError names the
+        cases that are missing or lie on another grid than their scan's; then nothing is changed.
+        """
+        wanted = sorted(set(cases))
+        published = self._published()
+        if published is not None:
+            return self._same_cases(Layer(self._objects, published), wanted)
+        entries = self._checked(wanted)
+        self._drop(self.committed().difference(wanted))
+        manifest = manifest_bytes(entries, self.record.pins.classes)
+        prefix = layer_path(self.id)
+        size = sum(n for key, n in self._objects.keys(prefix).items() if key.count("/") > 2)
+        state = Published(
+            state="published",
+            created=datetime.now(UTC),
+            cases=len(entries),
+            bytes=size + len(manifest),
+            manifest=bytes_digest(manifest),
+            digest=layer_digest((e.case, e.digest, e.annotated_classes) for e in entries),
+        )
+        self._objects.write(f"{prefix}/{MANIFEST}", manifest)
+        record = self.record.model_copy(update={"state": state})
+        layer_room(self._objects).write(record)
+        return Layer(self._objects, record)
+
+    def discard(self) -> None:
+        """Delete the draft and all in it; StoreError when it has been published."""
+        if self._published() is not None:
+            raise StoreError(f"layer {self.id} is published, and published is for ever; it is kept")
+        self._drop(self.committed())
+        prefix = layer_path(self.id)
+        for key in sorted(self._objects.keys(prefix), key=lambda k: k == f"{prefix}/{GROUP}"):
+            self._objects.remove(key)
+
+    def _published(self) -> LayerRecord | None:
+        record = layer_room(self._objects).read(self.id)
+        if record is None:
+            raise StoreError(f"draft {self.id} is gone; another run discarded it, so start the round again")
+        return record if isinstance(record.state, Published) else None
+
+    def _already(self, record: CaseRecord) -> CaseRecord | None:
+        """What is committed, if it says the same; StoreError when it doesn't and the layer is published."""
+        there = read_case(self._objects, self.id, record.case)
+        same = there is not None and _content(there) == _content(record)
+        if same or self._published() is None:
+            return there if same else None
+        raise StoreError(
+            f"layer {self.id} is published and for ever; write case {record.case} to a new version"
+        )
+
+    def _commit(self, record: CaseRecord, labels: NDArray[np.uint8]) -> CaseRecord:
+        path = case_path(self.id, record.case)
+        self._objects.remove(f"{path}/{GROUP}")
+        ome = labels_metadata(record, self._label_set)
+        write_volume(self._objects, path, array=labels, purpose="labels", record=record, ome=ome)
+        return record
+
+    def _counts(self, scan: Scan, labels: NDArray[np.uint8], stated: tuple[int, ...]) -> dict[str, int]:
+        if labels.dtype != np.uint8 or labels.shape != scan.geometry.shape:
+            raise StoreError(
+                f"labels of case {scan.case} are {labels.dtype} {labels.shape}; "
+                f"expected uint8 {scan.geometry.shape}, the scan's grid"
+            )
+        self._check_stated(scan.case, stated)
+        counts = _histogram(labels)
+        allowed = {*stated, UNKNOWN} if isinstance(self.record.pins, FusionPins) else set(stated)
+        strange = sorted(set(counts) - allowed - {0})
+        if strange:
+            raise StoreError(
+                f"labels of case {scan.case} hold {strange}, of which only {sorted(allowed)} are stated"
+            )
+        keys = [*stated, UNKNOWN] if UNKNOWN in counts else list(stated)
+        return {str(i): counts.get(i, 0) for i in keys}
+
+    def _check_stated(self, case: str, stated: tuple[int, ...]) -> None:
+        strange = sorted(set(stated) - set(self.record.pins.classes))
+        if strange:
+            raise StoreError(
+                f"case {case} states classes {strange}, which layer {self.id} doesn't speak about"
+            )
+
+    def _checked(self, cases: list[str]) -> list[CaseRecord]:
+        entries = {case: read_case(self._objects, self.id, case) for case in cases}
+        missing = [case for case, entry in entries.items() if entry is None]
+        if missing:
+            raise StoreError(f"layer {self.id} can't be published: {_few(missing)} not written; run it again")
+        found = [entry for entry in entries.values() if entry is not None]
+        moved = [e.case for e in found if not _on_grid(e, open_scan(self._objects, e.case))]
+        if moved:
+            raise StoreError(f"layer {self.id} can't be published: {_few(moved)} not on the scan's grid")
+        return found
+
+    def _same_cases(self, layer: Layer, wanted: list[str]) -> Layer:
+        if layer.cases() != wanted:
+            raise StoreError(f"layer {self.id} is published with other cases; make a version with other pins")
+        return layer
+
+    def _drop(self, cases: Iterable[str]) -> None:
+        for case in cases:
+            path = case_path(self.id, case)
+            for key in sorted(self._objects.keys(path), key=lambda k: k != f"{path}/{GROUP}"):
+                self._objects.remove(key)
+
+
+def _on_grid(entry: CaseRecord, scan: Scan) -> bool:
+    return entry.geometry == scan.geometry and entry.scan == scan.digest
+
+
+def _content(record: CaseRecord) -> tuple[str, str, tuple[int, ...]]:
+    return record.digest, record.scan, record.annotated_classes
+
+
+def _histogram(labels: NDArray[np.uint8]) -> dict[int, int]:
+    """Label -> voxels; slice by slice, since bincount widens what it counts to eight bytes a voxel."""
+    counts = sum((np.bincount(s.reshape(-1), minlength=256) for s in labels), np.zeros(256, np.int64))
+    return {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
+
+
+def _few(cases: list[str]) -> str:
+    shown = ", ".join(cases[:5])
+    rest = f" and {len(cases) - 5} more" if len(cases) > 5 else ""
+    return f"{'case' if len(cases) == 1 else 'cases'} {shown}{rest}"

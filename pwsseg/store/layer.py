@@ -1,0 +1,86 @@
+"""A published layer: label volumes for many scans, one origin, for ever the same."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwsseg.store.documents import read_record
+from pwsseg.store.objects import Objects
+from pwsseg.store.records import CaseRecord, LayerRecord, Pin, Published
+from pwsseg.store.tables import read_rows
+from pwsseg.store.volumes import GROUP, read_voxels
+from pwsseg.values import StoreError
+
+MANIFEST = "manifest.parquet"
+
+
+def layer_path(layer: str) -> str:
+    """Where a layer's version lies in the store."""
+    return f"layers/{layer}"
+
+
+def case_path(layer: str, case: str) -> str:
+    """Where one case of a layer lies in the store."""
+    return f"{layer_path(layer)}/{case}"
+
+
+def read_case(objects: Objects, layer: str, case: str) -> CaseRecord | None:
+    """The commit record of one case, None while there is none."""
+    return read_record(objects, f"{case_path(layer, case)}/{GROUP}", CaseRecord)
+
+
+class Layer:
+    """Reads one published version; there is no way to write it. Pickles as location and record."""
+
+    def __init__(self, objects: Objects, record: LayerRecord) -> None:
+        if not isinstance(record.state, Published):
+            raise StoreError(f"layer {record.id} is a draft; it can be read once it is published")
+        self._objects = objects
+        self._state = record.state
+        self.record = record
+
+    @property
+    def id(self) -> str:
+        """Name and version, such as `ots2.v1`."""
+        return self.record.id
+
+    @property
+    def digest(self) -> str:
+        """Digest of all its cases, see `digests.layer_digest`."""
+        return self._state.digest
+
+    @property
+    def state(self) -> Published:
+        """When it was published, and how much it is."""
+        return self._state
+
+    @property
+    def pin(self) -> Pin:
+        """What a record says to mean exactly this layer."""
+        return Pin(id=self.id, digest=self.digest)
+
+    def cases(self) -> list[str]:
+        """Every case it has labels for, sorted."""
+        return [row["case"] for row in self.manifest("case")]
+
+    def manifest(self, *columns: str) -> list[dict[str, Any]]:
+        """The rows of its manifest, by case; all columns, or those named."""
+        data = self._objects.read(f"{layer_path(self.id)}/{MANIFEST}")
+        if data is None:
+            raise StoreError(f"layer {self.id} has lost its {MANIFEST}; run `pwsseg verify`")
+        return read_rows(data, columns or None)
+
+    def entry(self, case: str) -> CaseRecord:
+        """The record of one case; StoreError when the layer has no labels for it."""
+        record = read_case(self._objects, self.id, case)
+        if record is None:
+            raise StoreError(f"layer {self.id} has no labels for case {case!r}")
+        return record
+
+    def labels(self, case: str) -> NDArray[np.uint8]:
+        """The label volume (z, y, x) on the scan's grid; StoreError when absent or damaged."""
+        entry = self.entry(case)
+        return cast(NDArray[np.uint8], read_voxels(self._objects, case_path(self.id, case), entry))

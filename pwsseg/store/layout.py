@@ -1,0 +1,79 @@
+"""Chunk shapes and codecs: the only place that knows them.
+
+A change here changes what is written from then on; what is stored says its own layout in its zarr.json
+and stays readable. Every array is ONE object, a chunk or a shard, because one task writes it whole.
+
+| array    | object             | inner chunk (z, y, x) | why                                              |
+|----------|--------------------|-----------------------|--------------------------------------------------|
+| scan     | one shard          | 16 whole slices       | read whole by the pipelines, by slices by viewers |
+| labels   | one chunk          | -                     | always read whole; zstd thrives on long runs     |
+| prepared | one shard          | 32 x 128 x 128        | training cuts patches out of it                  |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.storage import MemoryStore
+
+Purpose = Literal["scan", "labels", "prepared"]
+Shape = tuple[int, int, int]
+AXES = ("z", "y", "x")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one array is cut and packed; crc32c comes last, so that damage is found before decoding."""
+
+    dtype: str
+    chunk: Shape | None
+    """Inner chunk of the shard, 0 for the whole axis; None: one plain chunk, no shard."""
+    compressor: ZstdCodec | BloscCodec
+
+    def chunks(self, shape: Shape) -> tuple[Shape, Shape | None]:
+        """Chunk shape and shard shape for a volume of `shape`."""
+        if self.chunk is None:
+            return shape, None
+        z, y, x = (min(c or n, n) for c, n in zip(self.chunk, shape, strict=True))
+        shard = tuple(-(-n // c) * c for n, c in zip(shape, (z, y, x), strict=True))
+        return (z, y, x), (shard[0], shard[1], shard[2])
+
+
+LAYOUTS: dict[Purpose, Layout] = {
+    "scan": Layout(dtype="int16", chunk=(16, 0, 0), compressor=ZstdCodec(level=3)),
+    "labels": Layout(dtype="uint8", chunk=None, compressor=ZstdCodec(level=5)),
+    "prepared": Layout(
+        dtype="float16", chunk=(32, 128, 128), compressor=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")
+    ),
+}
+
+
+def encode(array: NDArray[Any], purpose: Purpose) -> dict[str, bytes]:
+    """The objects that store `array` (z, y, x): `zarr.json` and one chunk or shard, ready to be put.
+
+    Chunks of nothing but zeros are written like any other: a missing object is always damage.
+    """
+    layout = LAYOUTS[purpose]
+    if array.dtype.name != layout.dtype or array.ndim != 3:
+        raise TypeError(f"{purpose} must be {layout.dtype} (z, y, x), not {array.dtype} {array.shape}")
+    shape = (array.shape[0], array.shape[1], array.shape[2])
+    chunks, shards = layout.chunks(shape)
+    memory = MemoryStore()
+    target = zarr.create_array(
+        memory,
+        shape=shape,
+        dtype=layout.dtype,
+        chunks=chunks,
+        shards=shards,
+        compressors=[layout.compressor, Crc32cCodec()],
+        fill_value=0,
+        dimension_names=AXES,
+        config={"write_empty_chunks": True},
+    )
+    target[...] = np.ascontiguousarray(array)
+    return {key: value.to_bytes() for key, value in memory._store_dict.items()}

@@ -1,0 +1,56 @@
+"""A CT scan of the store."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwsseg.store.documents import read_record
+from pwsseg.store.objects import Objects
+from pwsseg.store.records import ScanRecord
+from pwsseg.store.volumes import GROUP, read_voxels
+from pwsseg.values import Geometry, StoreError
+
+Split = Literal["training", "validation"]
+
+
+def scan_path(case: str) -> str:
+    """Where a case's scan lies in the store."""
+    return f"scans/{case}"
+
+
+class Scan:
+    """One CT volume on its native grid; reads only. Pickles as location and record."""
+
+    def __init__(self, objects: Objects, record: ScanRecord) -> None:
+        self._objects = objects
+        self.record = record
+
+    @property
+    def case(self) -> str:
+        """The case's id."""
+        return self.record.case
+
+    @property
+    def geometry(self) -> Geometry:
+        """The native grid."""
+        return self.record.geometry
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the voxels, see `digests.array_digest`."""
+        return self.record.digest
+
+    def read(self) -> NDArray[np.int16]:
+        """The volume (z, y, x), Hounsfield units; StoreError when it is damaged."""
+        return cast(NDArray[np.int16], read_voxels(self._objects, scan_path(self.case), self.record))
+
+
+def open_scan(objects: Objects, case: str) -> Scan:
+    """The scan of a case; StoreError when the store has none."""
+    record = read_record(objects, f"{scan_path(case)}/{GROUP}", ScanRecord)
+    if record is None:
+        raise StoreError(f"the store has no scan of case {case!r}; `pwsseg cases` lists those it has")
+    return Scan(objects, record)

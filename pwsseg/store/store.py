@@ -1,0 +1,272 @@
+"""The store: scans, layers, models and scores under one location.
+
+store = Store.create("pwsseg-store")
+scan = store.write_scan("case1", hu, geometry, source=source, split="training")
+draft = store.draft(pins)                       # or the unfinished one with the same pins
+draft.write("case1", labels, annotated_classes=[1, 2], seconds={"predict": 3.2})
+layer = draft.publish(["case1"])                # from now on for ever: store.layer("os1")
+layer.labels("case1")
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwsseg.store.digests import array_digest
+from pwsseg.store.documents import folder_bytes, group_bytes, image_metadata, read_record
+from pwsseg.store.draft import LayerDraft, layer_room
+from pwsseg.store.layer import Layer
+from pwsseg.store.model import Model, model_room, write_model
+from pwsseg.store.objects import Objects
+from pwsseg.store.prepared import PreparedCache
+from pwsseg.store.records import (
+    AnnotationPins,
+    Draft,
+    FusionPins,
+    Json,
+    LayerRecord,
+    ModelPins,
+    ModelRecord,
+    PredictionPins,
+    Published,
+    ScanRecord,
+    Source,
+    StoreRecord,
+    Trained,
+)
+from pwsseg.store.scan import Scan, Split, open_scan, scan_path
+from pwsseg.store.tables import read_rows, rows_bytes
+from pwsseg.store.versions import VERSIONED, Room, check_name
+from pwsseg.store.volumes import GROUP, write_volume
+from pwsseg.values import FLARE23, Geometry, LabelSet, StoreError
+from pwsseg.values.ids import check_case_id
+
+ROOMS = ("scans", "layers", "prepared")
+RESERVED = {GROUP, "manifest.parquet"}
+
+
+class Store:
+    """One store; pickles as its location, so workers open it for themselves."""
+
+    def __init__(self, objects: Objects, record: StoreRecord) -> None:
+        self._objects = objects
+        self.label_set = record.label_set
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return Store.open, (self.location,)
+
+    @classmethod
+    def create(cls, location: str | Path, label_set: LabelSet = FLARE23) -> Store:
+        """The store at `location`, made if there is none.
+
+        StoreError when something else is there, or a store with other classes.
+        """
+        path = _local(location)
+        if path.exists() and not path.is_dir():
+            raise StoreError(f"{path} is a file; give a folder for the store")
+        if path.is_dir() and not (path / GROUP).exists() and any(path.iterdir()):
+            raise StoreError(f"{path} holds other files and no store; give a new or an empty folder")
+        path.mkdir(parents=True, exist_ok=True)
+        objects = Objects(str(path))
+        record = StoreRecord(type="store", label_set=label_set)
+        objects.create(GROUP, group_bytes(record, arrays={}))
+        store = cls.open(location)
+        if store.label_set != label_set:
+            raise StoreError(f"{path} is a store of {store.label_set.name} labels, not of {label_set.name}")
+        for room in ROOMS:
+            objects.create(f"{room}/{GROUP}", folder_bytes())
+        return store
+
+    @classmethod
+    def open(cls, location: str | Path) -> Store:
+        """The store at `location`; StoreError when there is none."""
+        path = _local(location)
+        if not path.is_dir():
+            found = "is a file" if path.exists() else "does not exist"
+            raise StoreError(
+                f"{path} {found}; expected a store, as made by `python jobs/ingest.py --store {path}`"
+            )
+        objects = Objects(str(path))
+        try:
+            record = read_record(objects, GROUP, StoreRecord)
+        except StoreError as error:
+            raise StoreError(f"{path} is no store of ours: {error}") from None
+        if record is None:
+            raise StoreError(
+                f"{path} is a folder without {GROUP}, so no store; expected one made by jobs/ingest.py"
+            )
+        return cls(objects, record)
+
+    @property
+    def location(self) -> str:
+        """Where the store is, absolute: what `Store.open` takes on any machine that sees it."""
+        return self._objects.location
+
+    @property
+    def objects(self) -> Objects:
+        """The objects below, for those who check them (`verify`)."""
+        return self._objects
+
+    def scratch(self) -> Path:
+        """A local folder for what unfinished trainings leave; no part of the store's content."""
+        path = Path(self.location) / "runs"
+        path.mkdir(exist_ok=True)
+        return path
+
+    # scans
+
+    def cases(self, split: Split | None = None) -> list[str]:
+        """The cases that have a scan, sorted; all, or those of one split."""
+        keys = (key.split("/") for key in self._objects.keys("scans"))
+        cases = sorted(k[1] for k in keys if len(k) == 3 and k[2] == GROUP)
+        return cases if split is None else [c for c in cases if self.scan(c).record.split == split]
+
+    def scan(self, case: str) -> Scan:
+        """The scan of a case; StoreError when there is none."""
+        return open_scan(self._objects, check_case_id(case))
+
+    def write_scan(
+        self, case: str, hu: NDArray[np.int16], geometry: Geometry, *, source: Source, split: Split
+    ) -> Scan:
+        """Keep a scan, Hounsfield units int16 (z, y, x); the one that is there when it is the same.
+
+        StoreError when the id is taken by another scan or the array is not on the grid.
+        """
+        if check_case_id(case) in RESERVED:
+            raise StoreError(f"{case!r} is a file name of the store itself; give the case another id")
+        if hu.dtype != np.int16 or hu.shape != geometry.shape:
+            raise StoreError(f"scan {case} is {hu.dtype} {hu.shape}; expected int16 {geometry.shape}")
+        record = ScanRecord(
+            type="scan", case=case, split=split, geometry=geometry, source=source, digest=array_digest(hu)
+        )
+        path = scan_path(case)
+        there = read_record(self._objects, f"{path}/{GROUP}", ScanRecord)
+        if there is not None:
+            return self._same_scan(there, record)
+        ome = image_metadata(case, geometry)
+        write_volume(self._objects, path, array=hu, purpose="scan", record=record, ome=ome)
+        return Scan(self._objects, record)
+
+    def _same_scan(self, there: ScanRecord, record: ScanRecord) -> Scan:
+        ignored = {"source"}
+        if there.model_dump(exclude=ignored) != record.model_dump(exclude=ignored):
+            raise StoreError(
+                f"case {record.case} is in the store with another scan ({there.source.name}); "
+                f"give {record.source.name} another id"
+            )
+        return Scan(self._objects, there)
+
+    # layers
+
+    def layers(self) -> list[LayerRecord]:
+        """Every layer's record, drafts too, by name and version."""
+        return list(layer_room(self._objects).records())
+
+    def layer(self, name: str) -> Layer:
+        """A published layer: `ots2` is its newest version, `ots2.v1` that one; StoreError when absent."""
+        return Layer(self._objects, _newest(layer_room(self._objects), name, Published, "layer"))
+
+    def published(self, pins: AnnotationPins | PredictionPins | FusionPins) -> Layer | None:
+        """The published layer with the same pins."""
+        record = layer_room(self._objects).same_pins(pins)
+        done = record is not None and isinstance(record.state, Published)
+        return Layer(self._objects, record) if done and record is not None else None
+
+    def draft(self, pins: AnnotationPins | PredictionPins | FusionPins) -> LayerDraft:
+        """The draft with the same pins, else a new version; safe for two drivers at once."""
+        unknown = sorted(set(pins.classes) - set(self.label_set.ids))
+        if unknown:
+            raise StoreError(
+                f"layer {pins.name} names classes {unknown}, which {self.label_set.name} has not"
+            )
+        state = Draft(state="draft")
+        record = layer_room(self._objects).take(
+            pins, lambda i: LayerRecord(type="layer", id=i, pins=pins, state=state)
+        )
+        return LayerDraft(self._objects, record, self.label_set)
+
+    # prepared scans, models, scores
+
+    def prepared(self, recipe: str) -> PreparedCache:
+        """The cache of scans prepared in one way; `recipe` names all that made them."""
+        return PreparedCache(self._objects, recipe)
+
+    def models(self) -> list[ModelRecord]:
+        """Every model's record, unfinished ones too, by name and version."""
+        return list(model_room(self._objects).records())
+
+    def model(self, name: str) -> Model:
+        """A model: `ots2` is its newest version, `ots2.v1` that one; StoreError when absent."""
+        return Model(self._objects, _newest(model_room(self._objects), name, Trained, "model"))
+
+    def trained(self, pins: ModelPins) -> Model | None:
+        """The finished model with the same pins."""
+        record = model_room(self._objects).same_pins(pins)
+        done = record is not None and isinstance(record.state, Trained)
+        return Model(self._objects, record) if done and record is not None else None
+
+    def write_model(
+        self,
+        pins: ModelPins,
+        weights: Path,
+        curve: Sequence[dict[str, float]],
+        *,
+        network: Json,
+        classes: tuple[int, ...],
+        activation: Literal["softmax", "sigmoid"],
+        preprocessing: Json,
+    ) -> Model:
+        """Keep a trained network; the model with the same pins when there is one already.
+
+        `network` is what builds it again, `preprocessing` what its input must go through, `classes` the
+        label of each output channel (0 for background), `curve` one row an epoch.
+        """
+        return write_model(
+            self._objects,
+            pins,
+            weights=weights,
+            curve=curve,
+            network=network,
+            classes=classes,
+            activation=activation,
+            preprocessing=preprocessing,
+        )
+
+    def write_scores(self, layer_id: str, reference_id: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep the scores of one layer against another, one row a case and class; replaces older ones."""
+        self._objects.write(_scores_key(layer_id, reference_id), rows_bytes(rows))
+
+    def scores(self, layer_id: str, reference_id: str) -> list[dict[str, Any]] | None:
+        """The scores of one layer against another; None when they were not made."""
+        data = self._objects.read(_scores_key(layer_id, reference_id))
+        return None if data is None else read_rows(data)
+
+
+def _local(location: str | Path) -> Path:
+    if re.match(r"[a-z0-9]+://", str(location)):
+        raise StoreError(f"{location} is not a local folder; this version keeps its store in one")
+    return Path(location).absolute()
+
+
+def _newest(room: Room[Any], name: str, done: type[Published] | type[Trained], noun: str) -> Any:
+    check_name(name)
+    match = VERSIONED.fullmatch(name)
+    records = [r for r in room.records(match[1] if match else name) if match is None or r.id == name]
+    finished = [r for r in records if isinstance(r.state, done)]
+    if finished:
+        return finished[-1]
+    if records:
+        raise StoreError(f"{noun} {records[-1].id} is an unfinished draft; run its round again to finish it")
+    raise StoreError(f"the store has no {noun} {name}; `pwsseg layers` lists what it has")
+
+
+def _scores_key(layer: str, reference: str) -> str:
+    for name in (layer, reference):
+        check_name(name)
+    return f"scores/{layer}--{reference}.parquet"

@@ -1,0 +1,84 @@
+"""Parquet: what DuckDB or pandas would read of a layer without opening a volume."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from pwsseg.store.records import CaseRecord
+from pwsseg.values import UNKNOWN
+
+Row = dict[str, Any]
+
+
+def manifest_bytes(cases: Sequence[CaseRecord], classes: Sequence[int]) -> bytes:
+    """A layer's manifest.parquet: one row a case, sorted by case.
+
+    Columns: case, digest, scan (digest), annotated_classes, size_z, size_y, size_x (voxels), voxel_ml,
+    voxels_<class> (null where the layer doesn't speak about the class), voxels_unknown, seconds, notes.
+    """
+    return table_bytes([_manifest_row(c, classes) for c in sorted(cases, key=lambda c: c.case)], classes)
+
+
+def _manifest_row(record: CaseRecord, classes: Sequence[int]) -> Row:
+    z, y, x = record.geometry.shape
+    return {
+        "case": record.case,
+        "digest": record.digest,
+        "scan": record.scan,
+        "annotated_classes": list(record.annotated_classes),
+        "size_z": z,
+        "size_y": y,
+        "size_x": x,
+        "voxel_ml": record.geometry.voxel_ml,
+        **{f"voxels_{i}": record.voxels.get(str(i)) for i in classes},
+        "voxels_unknown": record.voxels.get(str(UNKNOWN), 0),
+        "seconds": sum(record.seconds.values()),
+        "notes": list(record.notes),
+    }
+
+
+def table_bytes(rows: Sequence[Row], classes: Sequence[int]) -> bytes:
+    """The rows of a manifest as Parquet, with the column types stated even when there is no row."""
+    import pyarrow as pa
+
+    text, count = pa.string(), pa.int64()
+    schema = pa.schema(
+        [
+            *((name, text) for name in ("case", "digest", "scan")),
+            ("annotated_classes", pa.list_(pa.uint8())),
+            *((name, count) for name in ("size_z", "size_y", "size_x")),
+            ("voxel_ml", pa.float64()),
+            *((f"voxels_{i}", count) for i in classes),
+            ("voxels_unknown", count),
+            ("seconds", pa.float64()),
+            ("notes", pa.list_(text)),
+        ]
+    )
+    return _parquet(pa.Table.from_pylist(list(rows), schema=schema))
+
+
+def rows_bytes(rows: Sequence[Row]) -> bytes:
+    """Any rows as Parquet, column types as found in them."""
+    import pyarrow as pa
+
+    return _parquet(pa.Table.from_pylist(list(rows)))
+
+
+def read_rows(data: bytes, columns: Sequence[str] | None = None) -> list[Row]:
+    """The rows of a Parquet file's bytes, all columns or those named."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns))
+    rows: list[Row] = table.to_pylist()
+    return rows
+
+
+def _parquet(table: Any) -> bytes:
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

@@ -1,0 +1,75 @@
+"""Versions of layers and models: taken by a conditional create, so two drivers never share a number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pwsseg.store.documents import read_record
+from pwsseg.store.objects import Objects
+from pwsseg.store.records import LayerPins, LayerRecord, ModelPins, ModelRecord
+from pwsseg.values import StoreError
+
+VERSIONED = re.compile(r"([a-z0-9][a-z0-9-]{0,31})\.v([1-9][0-9]*)")
+
+R = TypeVar("R", LayerRecord, ModelRecord)
+
+
+@dataclass(frozen=True)
+class Room(Generic[R]):
+    """A folder of versions, each with one document whose record says its state."""
+
+    objects: Objects
+    folder: str
+    document: str
+    kind: type[R]
+    encode: Callable[[R], bytes]
+
+    def key(self, version: str) -> str:
+        """Where the document of a version lies."""
+        return f"{self.folder}/{version}/{self.document}"
+
+    def read(self, version: str) -> R | None:
+        """The record of a version, None when there is no such version."""
+        return read_record(self.objects, self.key(version), self.kind)
+
+    def records(self, name: str | None = None) -> Iterator[R]:
+        """Every version's record, or those of one name; by name, oldest first."""
+        found = [m for f in self.objects.folders(self.folder) if (m := VERSIONED.fullmatch(f))]
+        for match in sorted(found, key=lambda m: (m[1], int(m[2]))):
+            record = self.read(match[0]) if name in (None, match[1]) else None
+            if record is not None:
+                yield record
+
+    def same_pins(self, pins: LayerPins | ModelPins) -> R | None:
+        """The version with these pins, whatever its state."""
+        return next((r for r in self.records(pins.name) if r.pins.digest == pins.digest), None)
+
+    def take(self, pins: LayerPins | ModelPins, new: Callable[[str], R]) -> R:
+        """The version with these pins, else a new one: `new(id)`, put under the next free number."""
+        there = self.same_pins(pins)
+        number = max((version_number(r.id) for r in self.records(pins.name)), default=0)
+        while there is None or there.pins.digest != pins.digest:
+            number += 1
+            record = new(f"{pins.name}.v{number}")
+            if self.objects.create(self.key(record.id), self.encode(record)):
+                return record
+            there = self.read(record.id)
+        return there
+
+    def write(self, record: R) -> None:
+        """Replace the record of a version, in one put."""
+        self.objects.write(self.key(record.id), self.encode(record))
+
+
+def version_number(version: str) -> int:
+    """The N of `name.vN`."""
+    return int(version.rsplit(".v", 1)[1])
+
+
+def check_name(name: str) -> None:
+    """StoreError unless `name` is a name or a name with its version."""
+    if not VERSIONED.fullmatch(f"{name}.v1") and not VERSIONED.fullmatch(name):
+        raise StoreError(f"{name!r} is no name of a layer or model; expected one like 'os1' or 'os1.v2'")
