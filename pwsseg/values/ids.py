@@ -1,4 +1,4 @@
-"""Ids that go into paths, checked where they come in."""
+"""What a case may be called: an id becomes a folder in the store and a file name when it leaves it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import re
 from pwsseg.values.errors import InputError
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""The whole id must match, so no id can climb out of a folder, hide as a dot file or hold a space."""
 
 
 def check_case_id(case: str) -> str:
-    """The id itself; InputError when it is not one."""
+    """`case` itself; InputError when it is no case id."""
     if not CASE_ID.fullmatch(case):
         raise InputError(
-            f"case id {case!r} can't be used; ids are 1 to 64 letters, digits, '.', '_' or '-', "
-            "beginning with a letter or digit, so rename the file"
+            f"{case!r} is no case id: expected 1 to 64 letters, digits, '.', '_' or '-', the first of them "
+            "a letter or digit; rename the file or folder"
         )
     return case
