@@ -187,10 +187,10 @@ def test_grids_of_different_shape_are_refused() -> None:
 
 def test_summary_averages_classes_and_not_rows() -> None:
     rows = [
-        {"case": "a", "label": 1, "dsc": 1.0, "nsd": 1.0},
-        {"case": "b", "label": 1, "dsc": 0.8, "nsd": 0.6},
-        {"case": "a", "label": 2, "dsc": 0.5, "nsd": 0.4},
-        {"case": "b", "label": 14, "dsc": 0.2, "nsd": 0.1},
+        {"case": "a", "class": 1, "dsc": 1.0, "nsd": 1.0},
+        {"case": "b", "class": 1, "dsc": 0.8, "nsd": 0.6},
+        {"case": "a", "class": 2, "dsc": 0.5, "nsd": 0.4},
+        {"case": "b", "class": 14, "dsc": 0.2, "nsd": 0.1},
     ]
     summary = summarise(rows)
     assert summary.classes[1].cases == 2

@@ -133,7 +133,7 @@ def surface_dice(
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], label_set: LabelSet = FLARE23) -> Summary:
-    """Means and spreads of rows {case, label, dsc, nsd}.
+    """Means and spreads of rows {case, class, dsc, nsd}.
 
     A class counts the cases that were scored for it. A group (organs, all) is the mean of its classes' means,
     as the organisers average; its spread is that of the cases' own means over the group.
@@ -215,7 +215,7 @@ def _is_surface(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _of(rows: Sequence[Mapping[str, Any]], labels: set[int]) -> list[Mapping[str, Any]]:
-    return [row for row in rows if row["label"] in labels]
+    return [row for row in rows if row["class"] in labels]
 
 
 def _spread(rows: Sequence[Mapping[str, Any]]) -> Spread:
