@@ -2,6 +2,7 @@
 
     phantom = make_phantom(0, 17, tumors=2)
     phantom.hu, phantom.labels, phantom.geometry
+    for case in corpus(0): case.annotated(case.make())
 
 The same seed and case give the same voxels in every process. A case takes about a second on one core.
 """
@@ -26,7 +27,10 @@ FloatGrid = NDArray[np.float32]  # (z, y, x)
 
 
 class Phantom(NamedTuple):
-    """A scan and its truth, arrays (z, y, x): HU int16, all classes uint8, and organs as if no tumor were."""
+    """A scan and its truth, arrays (z, y, x).
+
+    `hu` int16; `labels` uint8 with the tumor over its organ; `organs` uint8 with the organ through it.
+    """
 
     hu: NDArray[np.int16]
     labels: NDArray[np.uint8]
@@ -44,7 +48,10 @@ class Person:
 
 
 def make_phantom(seed: int, case: int = 0, *, tumors: int | None = None, gallbladder: bool = True) -> Phantom:
-    """The phantom of one case; `tumors` None draws 0 to 3 of them, `gallbladder` False resects it."""
+    """The phantom of one case: about 45 x 85 x 115 voxels of 4-6 x 2.7-3.7 x 2.7-3.7 mm.
+
+    `tumors` None draws 0 to 3 of them; `gallbladder` False resects it.
+    """
     rng = np.random.default_rng(np.random.SeedSequence((seed, case)))
     vary = Vary(rng)
     person = _person(vary, gallbladder=gallbladder)
@@ -73,10 +80,19 @@ class Canvas:
     def paint(self, part: Part) -> None:
         """Fill the part's shape; its label, 0 included, replaces what was there."""
         near, distance = self.distances(part.shape)
-        cover = np.clip(0.5 - distance / self.softness, 0, 1)
-        value = np.float32(part.hu) + np.float32(part.rough) * self.texture[near]
-        self.hu[near] += cover * (value - self.hu[near])
+        self._fill(near, distance, hu=part.hu, rough=part.rough)
+        if part.core:
+            self._fill(
+                near, distance + np.float32(part.core.depth_mm), hu=part.core.hu, rough=part.core.rough
+            )
         self.labels[near[distance < 0]] = part.label
+
+    def _fill(
+        self, near: NDArray[np.intp], distance: NDArray[np.float32], *, hu: float, rough: float
+    ) -> None:
+        cover = np.clip(0.5 - distance / self.softness, 0, 1)
+        value = np.float32(hu) + np.float32(rough) * self.texture[near]
+        self.hu[near] += cover * (value - self.hu[near])
 
     def distances(self, shape: Shape) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """The flat indices of the voxels in the shape's box and their distances from its surface, mm."""
@@ -112,7 +128,7 @@ def _person(vary: Vary, *, gallbladder: bool) -> Person:
 
 
 def _geometry(vary: Vary) -> Geometry:
-    spacing = (vary.between(4.0, 6.0), *[vary.between(2.7, 3.7)] * 2)
+    spacing = (round(vary.between(4.0, 6.0), 3), *[round(vary.between(2.7, 3.7), 3)] * 2)
     low, high = vary.between(-125, -80), vary.between(95, 135)
     extent = (high - low, vary.between(250, 285), vary.between(335, 385))
     shape = tuple(round(e / s) for e, s in zip(extent, spacing, strict=True))
@@ -180,8 +196,10 @@ def _add_tumor(vary: Vary, canvas: Canvas, person: Person) -> None:
     own = canvas.labels[near] == host
     near, depth = near[own], -distance[own]
     radius = min(vary.between(4, 20), float(depth.max()) + 3)
-    deep = near[depth >= min(0.5 * radius, 0.7 * float(depth.max()))]
-    x, y, z = (float(v) for v in canvas.points[:, vary.rng.choice(deep)])
+    # Growths of a hollow organ sit in its wall, others may lie anywhere.
+    hollow = host in (organs.STOMACH, organs.DUODENUM)
+    fits = depth < 6 if hollow else depth >= min(0.5 * radius, 0.7 * float(depth.max()))
+    x, y, z = (float(v) for v in canvas.points[:, vary.rng.choice(near[fits])])
     lumps = [
         ellipsoid(
             vary.at(x, y, z, by_mm=0.2 * radius * k),

@@ -29,6 +29,14 @@ FAR = float("inf")
 AIR, LUNG, FAT, MUSCLE, FLUID, GAS = -1000.0, -830.0, -100.0, 58.0, 14.0, -930.0
 
 
+class Core(NamedTuple):
+    """What fills a part from `depth_mm` below its surface inwards."""
+
+    depth_mm: float
+    hu: float
+    rough: float = 4.0
+
+
 class Part(NamedTuple):
     """A shape filled with `hu`; `label` 0 where no class names it; `rough` HU of coarse texture."""
 
@@ -36,6 +44,7 @@ class Part(NamedTuple):
     hu: float
     label: int = 0
     rough: float = 4.0
+    core: Core | None = None
 
 
 class Vary:
@@ -132,13 +141,11 @@ def outer_parts(vary: Vary, trunk: Trunk) -> list[Part]:
     back = [tube(((s * 36, 58, -300), (s * 34, 56, 300)), (27, 24), flat=0.75) for s in (-1, 1)]
     psoas = [tube(((s * 28, 16, 10), (s * 40, 18, -70), (s * 48, 10, -180)), (9, 20, 26)) for s in (-1, 1)]
     return [
-        Part(skin, MUSCLE),
-        Part(grown(skin, -2.5), FAT - 6),
+        Part(skin, MUSCLE, core=Core(2.5, FAT - 6)),
         *(Part(within(muscle, skin, gap_mm=6), MUSCLE) for muscle in back),
         Part(wall, MUSCLE),
         Part(trunk.cavity, FAT),
-        Part(grown(without(trunk.chest, mediastinum), 2), 40),
-        Part(without(trunk.chest, mediastinum), LUNG, rough=25),
+        Part(grown(without(trunk.chest, mediastinum), 2), 40, core=Core(2, LUNG, rough=25)),
         Part(within(heart, grown(trunk.chest, 1)), vary.between(110, 160)),
         *(Part(muscle, MUSCLE) for muscle in psoas),
     ]
@@ -149,7 +156,7 @@ def bones(vary: Vary, trunk: Trunk) -> list[Part]:
     marrow, cortex = vary.between(130, 230), vary.between(330, 480)
     column = tube(((0, 12, -400), (0, 12, 0), (0, 14, 400)), (23, 22, 19), flat=0.8)
     first = vary.between(-16, 16)
-    parts = [Part(column, cortex), Part(grown(column, -2.5), marrow, rough=25)]
+    parts = [Part(column, cortex, core=Core(2.5, marrow, rough=25))]
     for number in range(-6, 7):
         z = first + 33 * number
         disc = within(slab((0, 12, z + 16), (26, 20, 4)), grown(column, 1))
@@ -171,7 +178,7 @@ def _ribs(trunk: Trunk, z: float, number: int) -> list[Part]:
         y = trunk.middle_y + (trunk.half_y + 5) * np.cos(angles) + 3
         line = [(float(a), float(b), float(z - 42 * t)) for a, b, t in zip(x, y, angles, strict=True)]
         rib = tube(line, [5.0] * 9, pieces=1)
-        parts += [Part(rib, 420), Part(grown(rib, -2), 180)]
+        parts.append(Part(rib, 420, core=Core(2, 180)))
     return parts
 
 
@@ -186,12 +193,10 @@ def hollow(
     rough: float = 12.0,
 ) -> list[Part]:
     """A hollow organ of a lying person: wall, content, and gas where y < `gas_above_y`."""
-    lumen = grown(shape, -wall_mm)
     front = Shape(lambda points: points[1] - np.float32(gas_above_y), (-FAR, -FAR, -FAR), (FAR, FAR, FAR))
     return [
-        Part(shape, wall, label),
-        Part(lumen, content, label, rough=rough),
-        Part(within(grown(lumen, -0.5), front), GAS, label),
+        Part(shape, wall, label, core=Core(wall_mm, content, rough)),
+        Part(within(grown(shape, -wall_mm - 0.5), front), GAS, label),
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pwsseg.arrays.phantom_body import FAR, Part, Trunk, Vary, hollow
+from pwsseg.arrays.phantom_body import FAR, Core, Part, Trunk, Vary, hollow
 from pwsseg.arrays.phantom_shapes import Shape, Vector, blended, ellipsoid, grown, slab, tube, within, without
 
 LIVER, RIGHT_KIDNEY, SPLEEN, PANCREAS, AORTA, CAVA, RIGHT_ADRENAL, LEFT_ADRENAL = range(1, 9)
@@ -85,8 +85,7 @@ def organ_parts(vary: Vary, shapes: dict[int, Shape], tissue: Enhancement) -> li
     parts = _vessels(vary, tissue)
     parts += [Part(shapes[SPLEEN], tissue.spleen, SPLEEN)]
     for kidney in (RIGHT_KIDNEY, LEFT_KIDNEY):
-        parts += [Part(shapes[kidney], tissue.cortex, kidney)]
-        parts += [Part(grown(shapes[kidney], -8), tissue.medulla, kidney, rough=15)]
+        parts.append(Part(shapes[kidney], tissue.cortex, kidney, core=Core(8, tissue.medulla, rough=15)))
     parts += [Part(shapes[LIVER], tissue.liver, LIVER, rough=6)]
     parts += [Part(within(v, shapes[LIVER]), tissue.veins, LIVER) for v in _liver_vessels(vary)]
     parts += hollow(

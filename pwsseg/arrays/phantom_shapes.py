@@ -35,12 +35,13 @@ def ellipsoid(centre: Vector, radii: Vector, *, turn: Vector = (0, 0, 0)) -> Sha
     rotation = Rotation.from_euler("xyz", turn, degrees=True).as_matrix().astype(np.float32)
     middle = np.asarray(centre, np.float32)[:, None]
     scale = 1 / np.asarray(radii, np.float32)[:, None]
+    tiny = np.float32(1e-12)  # keeps the quotient at the centre: minus the shortest radius
 
     def distance(points: Points) -> Distances:
         local = _turned(rotation, points - middle) * scale
-        norm = np.sqrt(np.square(local).sum(0))
-        slope = np.sqrt(np.square(local * scale).sum(0))
-        return np.asarray(norm * (norm - 1) / np.maximum(slope, 1e-6), np.float32)
+        norm = np.sqrt(np.square(local).sum(0) + tiny)
+        slope = np.sqrt(np.square(local * scale).sum(0) + tiny * scale.max() ** 2)
+        return np.asarray(norm * (norm - 1) / slope, np.float32)
 
     reach = np.sqrt(np.square(rotation.T * np.asarray(radii)).sum(1))
     return Shape(distance, *_box(np.asarray(centre) - reach, np.asarray(centre) + reach))
