@@ -1,0 +1,118 @@
+"""Cases to look at: one slice as CT, reference, and each round's labels, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwsseg.arrays.metrics import summarise
+from pwsseg.report.facts import Facts, Round
+from pwsseg.report.markup import swatch
+from pwsseg.report.overlays import colored, data_uri, enlarged, fullest_slice, orient, png_bytes, windowed
+from pwsseg.report.tables import percent
+from pwsseg.store import Layer, Scan, Store
+from pwsseg.values import FLARE23, UNKNOWN, LabelSet
+
+OVERLAY_WIDTH = 640
+
+
+class Panel(NamedTuple):
+    """One picture: labels of the slice (y, x), None for the bare CT, and what stands in its corner."""
+
+    title: str
+    labels: NDArray[np.uint8] | None
+    corner: str
+
+
+def chosen_cases(facts: Facts, store: Store, count: int = 3) -> list[tuple[str, str]]:
+    """Up to `count` (case, why), the best, the middle and the worst of the last evaluated round.
+
+    Without scores, the first validation cases (or any) that the last round holds.
+    """
+    if not facts.rounds:
+        return []
+    if not facts.scored:
+        held = facts.rounds[-1].layer.cases()
+        validation = [c for c in held if c in set(store.cases(split="validation"))]
+        return [(case, "") for case in (validation or held)[:count]]
+    last = facts.scored[-1]
+    ranked = sorted({row["case"] for row in last.rows}, key=lambda case: -_mean_dsc(last, case))
+    places = {0: "best", len(ranked) // 2: "middle", len(ranked) - 1: "worst"}
+    why = {0: f"best case of {last.layer.id}"} | {
+        i: f"{name} case of {last.layer.id}" for i, name in places.items() if i
+    }
+    return [(ranked[i], why[i]) for i in sorted(why)][:count]
+
+
+def case_figure(store: Store, case: str, why: str, *, rounds: Sequence[Round], key: str) -> str:
+    """The pictures of a case. The CT is stored once and lies under every overlay of it."""
+    scan = store.scan(case)
+    reference = next((r.reference for r in reversed(rounds) if r.reference), None)
+    held = [r for r in rounds if case in r.layer.cases()]
+    guide = reference if reference and case in reference.cases() else (held[-1].layer if held else None)
+    if guide is None:
+        return ""
+    z = fullest_slice(_oriented(scan, guide))
+    panels = [Panel("CT", None, "")]
+    if guide is reference:
+        panels.append(Panel(f"reference ({reference.id})", _oriented(scan, reference)[z], ""))
+    panels += [Panel(r.layer.id, _oriented(scan, r.layer)[z], _corner(r, case)) for r in held]
+    volume = orient(scan.read(), scan.geometry)
+    _, y_mm, x_mm = volume.spacing
+    rows, columns = volume.array[z].shape
+    size = (columns * x_mm, rows * y_mm)
+    ct = data_uri(png_bytes(windowed(volume.array[z])))
+    drawn = "".join(_panel(p, size=size, key=key, ct=ct if i == 0 else "") for i, p in enumerate(panels))
+    where = f"slice {z + 1} of {len(volume.array)} from inferior"
+    note = f"{why}, {where}" if why else where
+    colors = legend([p.labels for p in panels if p.labels is not None])
+    return (
+        f'<article class="case"><h3>{escape(case)} <small>{escape(note)}</small></h3>'
+        f'<div class="panels">{drawn}</div>{colors}</article>'
+    )
+
+
+def legend(slices: Sequence[NDArray[np.uint8]], label_set: LabelSet = FLARE23) -> str:
+    """Colours and names of the classes that the slices show."""
+    shown = sorted({int(i) for s in slices for i in np.unique(s) if i})
+    known = [(label_set[i].color, label_set[i].name) for i in shown if i != UNKNOWN]
+    items = known + ([("#808080", "unknown")] if UNKNOWN in shown else [])
+    told = "".join(f"<li>{swatch(color)}{escape(name)}</li>" for color, name in items)
+    return f'<ul class="legend">{told}</ul>'
+
+
+def _oriented(scan: Scan, layer: Layer) -> NDArray[np.uint8]:
+    labels: NDArray[np.uint8] = orient(layer.labels(scan.case), scan.geometry).array
+    return labels
+
+
+def _panel(panel: Panel, *, size: tuple[float, float], key: str, ct: str) -> str:
+    """`ct` is the address of the CT in the panel that holds it; the others point at that one."""
+    width, height = (f"{edge:.1f}" for edge in size)
+    box = f'x="0" y="0" width="{width}" height="{height}" preserveAspectRatio="none"'
+    base = f'<image id="{key}-ct" href="{ct}" {box}/>' if ct else f'<use href="#{key}-ct"/>'
+    over = ""
+    if panel.labels is not None:
+        overlay = colored(enlarged(panel.labels, OVERLAY_WIDTH))
+        over = f'<image class="labels" href="{data_uri(png_bytes(overlay))}" {box}/>'
+    corner = f'<span class="corner">{escape(panel.corner)}</span>' if panel.corner else ""
+    hint = ' tabindex="0"' if over else ""
+    return (
+        f'<figure{hint}><div class="picture"><svg viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(panel.title)}">{base}{over}</svg>'
+        f'<span class="side left">R</span><span class="side right">L</span>{corner}</div>'
+        f"<figcaption>{escape(panel.title)}</figcaption></figure>"
+    )
+
+
+def _corner(r: Round, case: str) -> str:
+    return f"DSC {percent(_mean_dsc(r, case))}" if any(row["case"] == case for row in r.rows) else ""
+
+
+def _mean_dsc(r: Round, case: str) -> float:
+    found = summarise([row for row in r.rows if row["case"] == case]).mean
+    return found.dsc if found else 0.0

@@ -1,0 +1,263 @@
+"""The parts of the report, each a function of the facts; one that has nothing to say gives None."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+from pwsseg.arrays.metrics import Spread, Summary
+from pwsseg.report.cases import case_figure, chosen_cases
+from pwsseg.report.changes import changes
+from pwsseg.report.curves import scores_per_round, training_curve
+from pwsseg.report.facts import Facts, Round, published_at
+from pwsseg.report.graph import Node, layer_graph
+from pwsseg.report.markup import Section, row_th, table, td, th
+from pwsseg.report.tables import percent
+from pwsseg.store import Layer, Store
+from pwsseg.values import FLARE23
+
+CHANGED_CASES = 8
+"""Layers are compared voxel by voxel on this many cases at most: a report should not read a whole corpus."""
+
+NONE = "\N{EN DASH}"
+
+
+def overview(facts: Facts, store: Store) -> Section | None:
+    """The main figures of the last evaluated round, and how they came about."""
+    del store
+    if not facts.scored:
+        return None
+    first, last = facts.scored[0], facts.scored[-1]
+    cards = [
+        _card(f"{name} {figure.upper()}", last, first, (group, figure))
+        for group, name in (("organs", "Organs"), ("tumor", "Tumor"))
+        for figure in ("dsc", "nsd")
+        if getattr(last.summary, group)
+    ]
+    charts = "".join(
+        f'<figure class="chart"><h3>{figure.upper()} per round</h3>'
+        f"{scores_per_round(facts.scored, figure)}</figure>"
+        for figure in ("dsc", "nsd")
+    )
+    cases = len({row["case"] for row in last.rows})
+    reference = last.reference.id if last.reference else ""
+    return Section(
+        "overview",
+        "Where the labels stand",
+        f"{last.layer.id} against {reference} on {_counted(cases, 'case')}, scored by the FLARE23 "
+        "organisers' rules. Small dots are cases, large ones the means.",
+        f'<dl class="cards">{"".join(cards)}</dl><div class="charts">{charts}</div>',
+    )
+
+
+def scores(facts: Facts, store: Store) -> Section | None:
+    """DSC and NSD of every class in every round."""
+    del store
+    if not facts.scored:
+        return None
+    rounds = facts.scored
+    labels = [c for c in FLARE23.ids if any(c in r.summary.classes for r in rounds)]
+    body = [
+        [
+            row_th(FLARE23[c].name, color=FLARE23[c].color),
+            *_figures(rounds, lambda s, c=c: s.classes.get(c)),  # type: ignore[misc]
+        ]
+        for c in labels
+    ]
+    totals = [
+        [row_th(name), *_figures(rounds, part)]
+        for name, part in (("organs", lambda s: s.organs), ("all classes", _everything))
+    ]
+    head = [
+        [th(""), *(th(r.layer.id, span=2, css="group") for r in rounds)],
+        [th("class"), *(cell for _ in rounds for cell in (th("DSC", css="group"), th("NSD")))],
+    ]
+    html = table(head, [*body, *totals], caption="Mean DSC and NSD per class and round, in percent")
+    for total in totals:
+        html = html.replace(f"<tr>{total[0]}", f'<tr class="total">{total[0]}')
+    return Section(
+        "scores",
+        "Scores per class",
+        "Mean ± standard deviation over cases, in percent; the best round of each line in bold. A class is "
+        "scored in the cases where the reference annotates it.",
+        html,
+    )
+
+
+def pictures(facts: Facts, store: Store) -> Section | None:
+    """Cases side by side, round by round."""
+    chosen = chosen_cases(facts, store)
+    drawn = [
+        case_figure(store, case, why, rounds=facts.rounds, key=f"case{i}")
+        for i, (case, why) in enumerate(chosen)
+    ]
+    if not any(drawn):
+        return None
+    return Section(
+        "cases",
+        "How the labels evolve",
+        "The slice with most classes, CT at level 50, width 400, seen from the feet: the patient's right is "
+        "on the left. Point at a picture, or move to it with Tab, to see the CT under the labels.",
+        "".join(drawn),
+    )
+
+
+def training(facts: Facts, store: Store) -> Section | None:
+    """The training curve of each round's model."""
+    del store
+    models = {r.model.id: r.model for r in facts.rounds if r.model}
+    charts = "".join(
+        f'<figure class="chart"><h3>{escape(name)} <small>{_counted(len(curve), "epoch")}</small></h3>'
+        f"{training_curve(curve, key=f'curve{i}')}</figure>"
+        for i, (name, model) in enumerate(models.items())
+        if (curve := model.curve())
+    )
+    if not charts:
+        return None
+    return Section("training", "Training", "Loss per epoch.", f'<div class="charts small">{charts}</div>')
+
+
+def changed(facts: Facts, store: Store) -> Section | None:
+    """Volume gained and lost per class between consecutive rounds."""
+    pairs = [
+        (a.layer, b.layer, shared)
+        for a, b in zip(facts.rounds, facts.rounds[1:], strict=False)
+        if (shared := _shared(a.layer, b.layer, facts))
+    ]
+    if not pairs:
+        return None
+    found = [changes(store, a, b, cases=shared) for a, b, shared in pairs]
+    labels = sorted({c for change in found for c in change})
+    head = [
+        [th(""), *(th(f"{a.id} → {b.id}", span=2, css="group") for a, b, _ in pairs)],
+        [th("class"), *(c for _ in pairs for c in (th("gained", css="group"), th("lost")))],
+    ]
+    body = [
+        [
+            row_th(FLARE23[c].name, color=FLARE23[c].color),
+            *(cell for change in found for cell in _gain_and_loss(change.get(c))),
+        ]
+        for c in labels
+    ]
+    counts = sorted({len(shared) for _, _, shared in pairs})
+    return Section(
+        "changes",
+        "What each round changed",
+        f"Millilitres that a class gained and lost from one round to the next, summed over "
+        f"{' to '.join(str(n) for n in counts)} cases that both layers hold.",
+        table(head, body, caption="Volume gained and lost per class, in millilitres"),
+    )
+
+
+def lineage(facts: Facts, store: Store) -> Section | None:
+    """The graph of layers, and the list of them."""
+    del store
+    if not facts.layers:
+        return None
+    learned = {r.layer.id: tuple(p.id for p in r.model.record.pins.targets) for r in facts.rounds if r.model}
+    nodes = [
+        Node(
+            layer.id,
+            layer.record.pins.kind,
+            layer.state.cases,
+            tuple(p.id for p in layer.record.pins.parents),
+            learned.get(layer.id, ()),
+        )
+        for layer in facts.layers
+    ]
+    graph = (
+        f'<div class="scroll" role="region" aria-label="Layer graph" tabindex="0">{layer_graph(nodes)}</div>'
+    )
+    drafts = f" Unfinished drafts: {', '.join(facts.drafts)}." if facts.drafts else ""
+    return Section(
+        "layers",
+        "Layers and where they come from",
+        "Published layers never change; an arrow leads from a source to what was made of it, a dashed one "
+        f"from what a model learned from to what it then predicted.{drafts}",
+        graph + _layer_list(facts.layers),
+    )
+
+
+SECTIONS: tuple[Callable[[Facts, Store], Section | None], ...] = (
+    overview,
+    scores,
+    pictures,
+    changed,
+    training,
+    lineage,
+)
+
+
+def _card(name: str, last: Round, first: Round, part: tuple[str, str]) -> str:
+    group, figure = part
+    value = getattr(getattr(last.summary, group), figure)
+    earlier = getattr(first.summary, group)
+    change = f"in {escape(last.layer.id)}"
+    if earlier and first is not last:
+        points = 100 * (value - getattr(earlier, figure))
+        css = "up" if points >= 0 else "down"
+        change = f'<span class="{css}">{points:+.1f}</span> since {escape(first.layer.id)}'
+    return (
+        f'<div class="card"><dt>{escape(name)}</dt><dd class="figure">{percent(value)}<small>%</small></dd>'
+        f'<dd class="change">{change}</dd></div>'
+    )
+
+
+def _everything(summary: Summary) -> Spread | None:
+    return summary.mean if summary.tumor and summary.organs else None
+
+
+def _figures(rounds: Sequence[Round], part: Callable[[Summary], Spread | None]) -> list[str]:
+    """Two cells a round, the best of each figure marked."""
+    spreads = [part(r.summary) for r in rounds]
+    best = [max((round(s[i], 3) for s in spreads if s), default=None) for i in (1, 3)]
+    cells = []
+    for spread in spreads:
+        if spread is None:
+            cells += [td(NONE, css="group"), td(NONE)]
+            continue
+        for i, top in zip((1, 3), best, strict=True):
+            css = ["group"] * (i == 1) + ["best"] * (len(rounds) > 1 and round(spread[i], 3) == top)
+            cells.append(td(percent(spread[i]), small=f"± {percent(spread[i + 1])}", css=" ".join(css)))
+    return cells
+
+
+def _gain_and_loss(change: tuple[float, float, float] | None) -> list[str]:
+    if change is None:
+        return [td(NONE, css="group"), td(NONE)]
+    _, gained, lost = change
+    return [td(f"+{gained:,.1f}", css="group"), td(f"\N{MINUS SIGN}{lost:,.1f}")]
+
+
+def _shared(a: Layer, b: Layer, facts: Facts) -> list[str]:
+    """Cases that both hold, the scored ones first."""
+    scored = {row["case"] for r in facts.rounds for row in r.rows}
+    both = set(a.cases()) & set(b.cases())
+    return sorted(both, key=lambda c: (c not in scored, c))[:CHANGED_CASES]
+
+
+def _layer_list(layers: Sequence[Layer]) -> str:
+    head = [
+        [
+            *(th(t) for t in ("layer", "kind")),
+            th("cases", css="number"),
+            *(th(t) for t in ("made of", "model", "digest", "published")),
+        ]
+    ]
+    body = [
+        [
+            row_th(layer.id),
+            td(layer.record.pins.kind),
+            td(str(layer.state.cases), css="number"),
+            td(", ".join(p.id for p in layer.record.pins.parents) or NONE),
+            td(layer.record.pins.model.id if layer.record.pins.model else NONE),
+            f"<td><code>{escape(layer.digest[:12])}</code></td>",
+            td(f"{published_at(layer):%Y-%m-%d %H:%M}"),
+        ]
+        for layer in layers
+    ]
+    return table(head, body, caption="Published layers", kind="list")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
