@@ -12,8 +12,6 @@ from pydantic import ValidationError
 
 from pwsseg.values import Geometry, InputError
 
-HU_RANGE = (-32768, 32767)
-
 
 class Volume(NamedTuple):
     """`array` is (z, y, x): int16 HU of a scan or uint8 labels; `geometry` says where it lies."""
