@@ -39,7 +39,7 @@ STYLE = {
 def training_curve(curve: Sequence[Mapping[str, float]], *, key: str) -> str:
     """Losses over the epochs, the total first; `key` keeps the ids of several drawings apart."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(3.4, 2.3)
+        figure, axes = _figure(2.75, 2.15)
         names = [name for name in curve[0] if name not in NOT_A_LOSS] if curve else []
         epochs = [row.get("epoch", i) for i, row in enumerate(curve)]
         for name, color in zip(sorted(names, key=lambda n: n != "loss"), COLORS, strict=False):
@@ -62,7 +62,7 @@ def scores_per_round(rounds: Sequence[Round], figure_name: str) -> str:
             _draw_group(axes, rounds, (figure_name, name, classes, color, shift))
         axes.set_xticks(range(len(rounds)), [r.layer.id for r in rounds])
         axes.set_xlim(-0.5, len(rounds) - 0.5)
-        axes.set_ylim(-3, 103)
+        axes.set_ylim(0, 100)
         axes.set_ylabel(f"{figure_name.upper()}, %")
         axes.grid(axis="y", color=QUIET, alpha=0.18, lw=0.8)
         axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderpad=0)
@@ -80,11 +80,11 @@ def _draw_group(
             summarise([row for row in rows if row["case"] == c]).mean for c in {row["case"] for row in rows}
         ]
         values = [100 * getattr(s, figure_name) for s in by_case if s]
-        axes.plot([i + shift] * len(values), values, "o", ms=4, mew=0, color=color, alpha=0.35)
+        axes.plot([i + shift] * len(values), values, "o", ms=4, mew=0, color=color, alpha=0.35, clip_on=False)
         total = summarise(rows).mean
         means.append(100 * getattr(total, figure_name) if total else float("nan"))
     places = [i + shift for i in range(len(rounds))]
-    axes.plot(places, means, "-o", color=color, lw=2, ms=6.5, mec="none", label=name)
+    axes.plot(places, means, "-o", color=color, lw=2, ms=6.5, mec="none", label=name, clip_on=False)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

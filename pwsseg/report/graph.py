@@ -7,10 +7,8 @@ from html import escape
 from typing import NamedTuple
 
 LANES = ("annotation", "fusion", "prediction")
-NODE = (132, 50)
-STEP = (176, 86)
-MARGIN = 12
-HEADER = 22
+NODE_HEIGHT, LANE_STEP = 48, 84
+GAP, MARGIN = 36, 12
 
 
 class Node(NamedTuple):
@@ -21,6 +19,13 @@ class Node(NamedTuple):
     cases: int
     parents: tuple[str, ...]
     learned_from: tuple[str, ...] = ()
+
+
+class Grid(NamedTuple):
+    """Where the nodes are: their common width, and each one's upper left corner."""
+
+    node_width: int
+    places: dict[str, tuple[int, int]]
 
 
 class Edge(NamedTuple):
@@ -37,13 +42,14 @@ def layer_graph(nodes: Sequence[Node]) -> str:
     Sources that are not among the nodes are left out.
     """
     edges = _edges(nodes)
-    places = _places(nodes, _depths(nodes, edges))
-    width = max((x for x, _ in places.values()), default=0) + NODE[0] + MARGIN
-    height = max((y for _, y in places.values()), default=0) + NODE[1] + MARGIN
-    drawn = "".join(_draw_edge(edge, places) for edge in edges)
-    boxes = "".join(_draw_node(node, places[node.id]) for node in nodes)
+    grid = _grid(nodes, _depths(nodes, edges))
+    width = max((x for x, _ in grid.places.values()), default=0) + grid.node_width + MARGIN
+    height = max((y for _, y in grid.places.values()), default=0) + NODE_HEIGHT + 2 * MARGIN
+    drawn = "".join(_draw_edge(edge, grid) for edge in edges)
+    boxes = "".join(_draw_node(node, grid) for node in nodes)
+    fit = f"max-width:calc({width}px + 2rem);min-width:min(46rem,{width}px)"
     return (
-        f'<svg class="graph" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'<svg class="graph" viewBox="0 0 {width} {height}" role="img" style="{fit}" '
         f'aria-label="{escape(_described(nodes))}">{ARROWS}{drawn}{boxes}</svg>'
     )
 
@@ -78,8 +84,9 @@ def _depths(nodes: Sequence[Node], edges: Sequence[Edge]) -> dict[str, int]:
     return depths
 
 
-def _places(nodes: Sequence[Node], depths: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Upper left corners; a lane is as many rows high as it has nodes of one depth."""
+def _grid(nodes: Sequence[Node], depths: Mapping[str, int]) -> Grid:
+    """Nodes as wide as the longest id needs; a lane has as many rows as it has nodes of one depth."""
+    width = 24 + 8 * max((len(n.id) for n in nodes), default=0)
     places, top = {}, MARGIN
     for lane in LANES:
         members = [n for n in nodes if n.kind == lane]
@@ -87,34 +94,38 @@ def _places(nodes: Sequence[Node], depths: Mapping[str, int]) -> dict[str, tuple
         for node in members:
             row = columns.setdefault(depths[node.id], 0)
             columns[depths[node.id]] += 1
-            places[node.id] = (MARGIN + depths[node.id] * STEP[0], top + row * STEP[1])
-        top += STEP[1] * max(columns.values(), default=0)
-    return places
+            places[node.id] = (MARGIN + depths[node.id] * (width + GAP), top + row * LANE_STEP)
+        top += LANE_STEP * max(columns.values(), default=0)
+    return Grid(width, places)
 
 
-def _draw_edge(edge: Edge, places: Mapping[str, tuple[int, int]]) -> str:
-    (x1, y1), (x2, y2) = places[edge.source], places[edge.target]
-    start, end = (x1 + NODE[0], y1 + NODE[1] / 2), (x2 - 2, y2 + NODE[1] / 2)
-    if y1 == y2 and x2 - x1 > STEP[0]:  # passes under the nodes between
-        bow = y1 + NODE[1] + 22
-        path = f"M{start[0]} {start[1] + 8} C{start[0] + 30} {bow} {end[0] - 30} {bow} {end[0]} {end[1] + 8}"
-    else:
-        reach = (STEP[0] - NODE[0]) * 0.9
-        bend = f"{start[0] + reach} {start[1]} {end[0] - reach} {end[1]}"
-        path = f"M{start[0]} {start[1]} C{bend} {end[0]} {end[1]}"
+def _draw_edge(edge: Edge, grid: Grid) -> str:
+    (x1, y1), (x2, y2) = grid.places[edge.source], grid.places[edge.target]
+    middle = NODE_HEIGHT / 2
     css = "edge learned" if edge.learned else "edge"
     title = f"{edge.target} {'learned from' if edge.learned else 'is made of'} {edge.source}"
+    path = _path((x1 + grid.node_width, y1 + middle), (x2 - 2, y2 + middle))
     return f'<path class="{css}" d="{path}" marker-end="url(#arrow)"><title>{escape(title)}</title></path>'
 
 
-def _draw_node(node: Node, place: tuple[int, int]) -> str:
-    x, y = place
-    what = f"{node.kind}, {node.cases} case{'' if node.cases == 1 else 's'}"
+def _path(start: tuple[float, float], end: tuple[float, float]) -> str:
+    """Along the source's lane, then a bend before the target; under the nodes of its own lane."""
+    (x1, y1), (x2, y2) = start, end
+    if y1 == y2 and x2 - x1 > GAP:
+        bow = y1 + NODE_HEIGHT * 0.85
+        return f"M{x1} {y1 + 8} C{x1 + GAP} {bow} {x2 - GAP} {bow} {x2} {y2 + 8}"
+    turn, reach = x2 - GAP + 2, GAP * 0.85
+    return f"M{x1} {y1} H{turn} C{turn + reach} {y1} {x2 - reach} {y2} {x2} {y2}"
+
+
+def _draw_node(node: Node, grid: Grid) -> str:
+    x, y = grid.places[node.id]
+    what = f"{node.cases} case{'' if node.cases == 1 else 's'}"
     return (
-        f'<g class="node {escape(node.kind)}">'
-        f'<rect x="{x}" y="{y}" width="{NODE[0]}" height="{NODE[1]}" rx="9"/>'
-        f'<text x="{x + 12}" y="{y + 22}" class="name">{escape(node.id)}</text>'
-        f'<text x="{x + 12}" y="{y + 39}" class="what">{escape(what)}</text></g>'
+        f'<g class="node {escape(node.kind)}"><title>{escape(node.kind)}</title>'
+        f'<rect x="{x}" y="{y}" width="{grid.node_width}" height="{NODE_HEIGHT}" rx="9"/>'
+        f'<text x="{x + 12}" y="{y + 21}" class="name">{escape(node.id)}</text>'
+        f'<text x="{x + 12}" y="{y + 38}" class="what">{escape(what)}</text></g>'
     )
 
 

@@ -10,8 +10,8 @@ from pwsseg.report.cases import case_figure, chosen_cases
 from pwsseg.report.changes import changes
 from pwsseg.report.curves import scores_per_round, training_curve
 from pwsseg.report.facts import Facts, Round, published_at
-from pwsseg.report.graph import Node, layer_graph
-from pwsseg.report.markup import Section, row_th, table, td, th
+from pwsseg.report.graph import LANES, Node, layer_graph
+from pwsseg.report.markup import Section, row_th, swatch, table, td, th
 from pwsseg.report.tables import percent
 from pwsseg.store import Layer, Store
 from pwsseg.values import FLARE23
@@ -27,9 +27,9 @@ def overview(facts: Facts, store: Store) -> Section | None:
     del store
     if not facts.scored:
         return None
-    first, last = facts.scored[0], facts.scored[-1]
+    last = facts.scored[-1]
     cards = [
-        _card(f"{name} {figure.upper()}", last, first, (group, figure))
+        _card(f"{name} {figure.upper()}", facts.scored, (group, figure))
         for group, name in (("organs", "Organs"), ("tumor", "Tumor"))
         for figure in ("dsc", "nsd")
         if getattr(last.summary, group)
@@ -165,9 +165,8 @@ def lineage(facts: Facts, store: Store) -> Section | None:
         )
         for layer in facts.layers
     ]
-    graph = (
-        f'<div class="scroll" role="region" aria-label="Layer graph" tabindex="0">{layer_graph(nodes)}</div>'
-    )
+    kinds = "".join(f"<li>{swatch(f'var(--{lane})')}{lane}</li>" for lane in LANES)
+    graph = f'<ul class="legend kinds">{kinds}</ul><div class="scroll" role="region" aria-label="Layer graph" tabindex="0">{layer_graph(nodes)}</div>'
     drafts = f" Unfinished drafts: {', '.join(facts.drafts)}." if facts.drafts else ""
     return Section(
         "layers",
@@ -188,12 +187,14 @@ SECTIONS: tuple[Callable[[Facts, Store], Section | None], ...] = (
 )
 
 
-def _card(name: str, last: Round, first: Round, part: tuple[str, str]) -> str:
+def _card(name: str, rounds: Sequence[Round], part: tuple[str, str]) -> str:
+    """The last round's figure, and its change since the first round that has it."""
     group, figure = part
+    first, last = next(r for r in rounds if getattr(r.summary, group)), rounds[-1]
     value = getattr(getattr(last.summary, group), figure)
     earlier = getattr(first.summary, group)
     change = f"in {escape(last.layer.id)}"
-    if earlier and first is not last:
+    if first is not last:
         points = 100 * (value - getattr(earlier, figure))
         css = "up" if points >= 0 else "down"
         change = f'<span class="{css}">{points:+.1f}</span> since {escape(first.layer.id)}'

@@ -64,12 +64,13 @@ nav + main section:first-child { border-top: 0; }
 .up { color: var(--good); } .down { color: var(--bad); }
 
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
-.charts.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+.charts.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 14.5rem), 1fr)); }
 .chart {
   background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: 1.1rem 1.25rem; margin: 0;
 }
 .chart svg { display: block; width: 100%; height: auto; max-width: 34rem; font-family: inherit; }
+.charts.small svg { max-width: 20rem; }
 .chart h3 { margin-bottom: .4rem; }
 
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 12px; background: var(--card); }
@@ -130,7 +131,8 @@ figcaption { color: var(--quiet); font-size: .875rem; margin-top: .35rem; }
 }
 .legend li { display: flex; align-items: center; }
 
-.graph { display: block; padding: 0; margin: 1rem; max-width: none; }
+.graph { display: block; width: 100%; height: auto; padding: 1rem; }
+.kinds { margin: 0 0 .9rem; }
 .graph .node rect { fill: var(--card); stroke: var(--line); stroke-width: 1.2; }
 .graph .annotation rect { stroke: var(--annotation); }
 .graph .fusion rect { stroke: var(--fusion); }
@@ -147,6 +149,7 @@ footer { color: var(--quiet); font-size: .875rem; padding-top: 1.5rem; padding-b
   header { padding: 2rem 0 1rem; }
   main, header > div, nav ul, footer { padding-left: 1rem; padding-right: 1rem; }
   h1 { font-size: 1.6rem; }
+  .case h3 small { display: block; margin: .1rem 0 0; }
   section { padding: 1.7rem 0; }
   .cards { grid-template-columns: 1fr 1fr; gap: .7rem; }
   .card { padding: .85rem .95rem; }
