@@ -166,13 +166,14 @@ def lineage(facts: Facts, store: Store) -> Section | None:
         for layer in facts.layers
     ]
     kinds = "".join(f"<li>{swatch(f'var(--{lane})')}{lane}</li>" for lane in LANES)
-    graph = f'<ul class="legend kinds">{kinds}</ul><div class="scroll" role="region" aria-label="Layer graph" tabindex="0">{layer_graph(nodes)}</div>'
+        f'<ul class="legend kinds">{kinds}</ul>'
+        f'<div class="scroll" role="region" aria-label="Layer graph" tabindex="0">{layer_graph(nodes)}</div>'
     drafts = f" Unfinished drafts: {', '.join(facts.drafts)}." if facts.drafts else ""
     return Section(
         "layers",
         "Layers and where they come from",
-        "Published layers never change; an arrow leads from a source to what was made of it, a dashed one "
-        f"from what a model learned from to what it then predicted.{drafts}",
+        "Published layers never change; an arrow leads from a source to what was made of it, dashed from "
+        f"what only its model learned from.{drafts}",
         graph + _layer_list(facts.layers),
     )
 
