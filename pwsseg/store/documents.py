@@ -67,7 +67,7 @@ def envelope(data: bytes, key: str) -> Envelope:
             f"{key} has no readable '{KEY}' record; this is not an object of our store"
         ) from None
     try:
-        return Envelope.model_validate_json(json.dumps(found))
+        return Envelope.model_validate_json(json.dumps(found), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pwsseg.store.digests import array_digest, bytes_digest, layer_digest
-from pwsseg.store.documents import group_bytes, labels_metadata
+from pwsseg.store.documents import ARRAY, group_bytes, labels_metadata
 from pwsseg.store.layer import MANIFEST, Layer, case_path, layer_path, read_case
 from pwsseg.store.objects import Objects
-from pwsseg.store.records import CaseRecord, FusionPins, LayerRecord, Published
+from pwsseg.store.records import CaseRecord, FusionPins, LayerRecord, Published, now
 from pwsseg.store.scan import Scan, open_scan
 from pwsseg.store.tables import manifest_bytes
 from pwsseg.store.versions import Room
-from pwsseg.store.volumes import GROUP, write_volume
+from pwsseg.store.volumes import GROUP, keep_array
 from pwsseg.values import UNKNOWN, LabelSet, StoreError
 
 
@@ -28,8 +27,8 @@ def layer_room(objects: Objects) -> Room[LayerRecord]:
 class LayerDraft:
     """Writes one version of a layer; can't be read as a source. Pickles, so workers write into it too.
 
-    Safe to repeat: a case that is committed with the same labels is left alone, and after publishing
-    (perhaps by another driver with the same pins) `write` and `publish` only confirm what is there.
+    Safe to repeat: a case that is committed is left alone, and after publishing (perhaps by another
+    driver with the same pins) `write` and `publish` only confirm what is there.
     """
 
     def __init__(self, objects: Objects, record: LayerRecord, label_set: LabelSet) -> None:
@@ -60,31 +59,41 @@ class LayerDraft:
     ) -> CaseRecord:
         """Put one case: the array (z, y, x) on its scan's grid, then the commit record.
 
-        `annotated_classes` are those that the layer speaks about in this case; `seconds` and `measures`
-        are kept as they are given and don't count for the digest. StoreError when the grid is not the
-        scan's, or the labels hold what the layer or `annotated_classes` doesn't name.
+        The first commit of a case stays: whoever writes it again, or at the same time, gets the record
+        that is there. `annotated_classes` are those that the layer speaks about in this case; `seconds`
+        and `measures` are kept as given and don't count for the digest. StoreError when the grid is not
+        the scan's, or the labels hold what the layer or `annotated_classes` doesn't name.
         """
         scan = open_scan(self._objects, case)
         stated = tuple(sorted(set(annotated_classes)))
+        self._check(scan, labels, stated)
+        there = self._already(scan)
+        if there is not None:
+            return there
+        path = case_path(self.id, case)
+        stored, metadata = keep_array(self._objects, path, labels, "labels")
         record = CaseRecord(
             type="case",
             case=case,
             geometry=scan.geometry,
             scan=scan.digest,
             annotated_classes=stated,
-            voxels=self._counts(scan, labels, stated),
+            voxels=self._check(scan, stored, stated),
             seconds=dict(seconds),
             measures=dict(measures or {}),
             notes=tuple(notes),
-            digest=array_digest(labels),
+            digest=array_digest(stored),
         )
-        return self._already(record) or self._commit(record, labels)
+        ome = labels_metadata(record, self._label_set)
+        commit = group_bytes(record, ome=ome, arrays={ARRAY: metadata})
+        first = self._objects.create(f"{path}/{GROUP}", commit)
+        return record if first else read_case(self._objects, self.id, case) or record
 
     def carry(self, case: str, from_layer: Layer) -> CaseRecord:
         """Take over a case from a published layer as it is stored, without decoding it."""
         entry = from_layer.entry(case)
         self._check_stated(case, entry.annotated_classes)
-        there = self._already(entry)
+        there = self._already(open_scan(self._objects, case))
         if there is not None:
             return there
         source, target = case_path(from_layer.id, case), case_path(self.id, case)
@@ -109,7 +118,7 @@ class LayerDraft:
         size = sum(n for key, n in self._objects.keys(prefix).items() if key.count("/") > 2)
         state = Published(
             state="published",
-            created=datetime.now(UTC),
+            created=now(),
             cases=len(entries),
             bytes=size + len(manifest),
             manifest=bytes_digest(manifest),
@@ -135,31 +144,28 @@ class LayerDraft:
             raise StoreError(f"draft {self.id} is gone; another run discarded it, so start the round again")
         return record if isinstance(record.state, Published) else None
 
-    def _already(self, record: CaseRecord) -> CaseRecord | None:
-        """What is committed, if it says the same; StoreError when it doesn't and the layer is published."""
-        there = read_case(self._objects, self.id, record.case)
-        same = there is not None and _content(there) == _content(record)
-        if same or self._published() is None:
-            return there if same else None
-        raise StoreError(
-            f"layer {self.id} is published and for ever; write case {record.case} to a new version"
-        )
+    def _already(self, scan: Scan) -> CaseRecord | None:
+        """What is committed of this scan; StoreError when nothing is and the layer is published."""
+        there = read_case(self._objects, self.id, scan.case)
+        if there is not None and _on_grid(there, scan):
+            return there
+        if self._published() is not None:
+            raise StoreError(
+                f"layer {self.id} is published and for ever; case {scan.case} needs a new version"
+            )
+        if there is not None:
+            self._drop([scan.case])
+        return None
 
-    def _commit(self, record: CaseRecord, labels: NDArray[np.uint8]) -> CaseRecord:
-        path = case_path(self.id, record.case)
-        self._objects.remove(f"{path}/{GROUP}")
-        ome = labels_metadata(record, self._label_set)
-        write_volume(self._objects, path, array=labels, purpose="labels", record=record, ome=ome)
-        return record
-
-    def _counts(self, scan: Scan, labels: NDArray[np.uint8], stated: tuple[int, ...]) -> dict[str, int]:
+    def _check(self, scan: Scan, labels: NDArray[np.uint8], stated: tuple[int, ...]) -> dict[str, int]:
+        """Voxels a class, as the record says them."""
         if labels.dtype != np.uint8 or labels.shape != scan.geometry.shape:
             raise StoreError(
                 f"labels of case {scan.case} are {labels.dtype} {labels.shape}; "
                 f"expected uint8 {scan.geometry.shape}, the scan's grid"
             )
         self._check_stated(scan.case, stated)
-        counts = _histogram(labels)
+        counts = histogram(labels)
         allowed = {*stated, UNKNOWN} if isinstance(self.record.pins, FusionPins) else set(stated)
         strange = sorted(set(counts) - allowed - {0})
         if strange:
@@ -203,11 +209,7 @@ def _on_grid(entry: CaseRecord, scan: Scan) -> bool:
     return entry.geometry == scan.geometry and entry.scan == scan.digest
 
 
-def _content(record: CaseRecord) -> tuple[str, str, tuple[int, ...]]:
-    return record.digest, record.scan, record.annotated_classes
-
-
-def _histogram(labels: NDArray[np.uint8]) -> dict[int, int]:
+def histogram(labels: NDArray[np.uint8]) -> dict[int, int]:
     """Label -> voxels; slice by slice, since bincount widens what it counts to eight bytes a voxel."""
     counts = sum((np.bincount(s.reshape(-1), minlength=256) for s in labels), np.zeros(256, np.int64))
     return {int(i): int(counts[i]) for i in np.flatnonzero(counts)}

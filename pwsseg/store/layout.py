@@ -24,6 +24,8 @@ from zarr.storage import MemoryStore
 Purpose = Literal["scan", "labels", "prepared"]
 Shape = tuple[int, int, int]
 AXES = ("z", "y", "x")
+CHUNK = "c/0/0/0"
+"""Key of the one object that holds an array's voxels."""
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pwsseg.store.digests import bytes_digest, file_digest
 from pwsseg.store.documents import plain_bytes
 from pwsseg.store.objects import Objects
-from pwsseg.store.records import Json, ModelPins, ModelRecord, Pin, Trained, Training
+from pwsseg.store.records import Json, ModelPins, ModelRecord, Pin, Trained, Training, now
 from pwsseg.store.versions import Room
 from pwsseg.values import StoreError
 
@@ -88,7 +87,7 @@ def write_model(
     keys = (curve_key(draft.id, digest), weights_key(draft.id))
     state = Trained(
         state="published",
-        created=datetime.now(UTC),
+        created=now(),
         network=network,
         classes=classes,
         activation=activation,
@@ -98,6 +97,8 @@ def write_model(
         bytes=sum(objects.keys(f"models/{draft.id}")[key] for key in keys),
     )
     record = draft.model_copy(update={"state": state})
+    for key in set(objects.keys(f"models/{draft.id}")).difference(keys, [room.key(draft.id)]):
+        objects.remove(key)  # the curve of an attempt whose weights never arrived
     room.write(record)
     return Model(objects, record)
 

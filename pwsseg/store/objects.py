@@ -5,6 +5,8 @@ A put is whole or not at all: obstore writes a local file under another name and
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,38 @@ from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore
 from zarr.storage import ObjectStore
 
+_used = threading.Event()
+_forked = threading.Event()
+
+
+def _after_fork() -> None:
+    if _used.is_set():
+        _forked.set()
+
+
+# obstore's threads don't survive a fork: the first read in the child would wait for ever, without a word
+os.register_at_fork(after_in_child=_after_fork)
+
 
 class Objects:
     """The objects under one location; pickles as the location, so workers open it for themselves."""
 
     def __init__(self, location: str) -> None:
         self.location = location
-        self._store = LocalStore(location)
+        self._local = LocalStore(location)
 
     def __reduce__(self) -> tuple[type[Objects], tuple[str]]:
         return Objects, (self.location,)
+
+    @property
+    def _store(self) -> LocalStore:
+        if _forked.is_set():
+            raise RuntimeError(
+                "this process was forked from one that had used the store, which can't work; "
+                "start worker processes with the 'spawn' method"
+            )
+        _used.set()
+        return self._local
 
     def read(self, key: str) -> bytes | None:
         """The bytes under `key`, None when there are none."""

@@ -6,9 +6,10 @@ patterns, so that the JSON Schema made from them (`zarr_schema/v1.schema.json`) 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from pwsseg.store.digests import json_digest
 from pwsseg.values import Geometry, LabelSet
@@ -21,11 +22,18 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 VersionedId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\.v[1-9][0-9]*$")]
 ClassId = Annotated[int, Field(ge=1, le=254)]
 ChannelLabel = Annotated[int, Field(ge=0, le=254)]
-ClassKey = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}$")]
+ClassKey = Annotated[str, Field(pattern=r"^([1-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])$")]
+Moment = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
 Count = Annotated[int, Field(ge=0)]
+Voxels = Annotated[dict[ClassKey, Count], Field(json_schema_extra={"additionalProperties": False})]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Measure = Annotated[float, Field(allow_inf_nan=False)]
 Json = dict[str, JsonValue]
+
+
+def now() -> str:
+    """The time, UTC, as records say it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Record(BaseModel):
@@ -80,7 +88,7 @@ class CaseRecord(Record):
     geometry: Geometry
     scan: Digest
     annotated_classes: tuple[ClassId, ...]
-    voxels: dict[ClassKey, Count]
+    voxels: Voxels
     seconds: dict[str, Seconds]
     measures: dict[str, Measure]
     notes: tuple[str, ...]
@@ -137,7 +145,7 @@ class Published(Record):
     """Complete and for ever. `manifest`: digest of the bytes of manifest.parquet."""
 
     state: Literal["published"]
-    created: AwareDatetime
+    created: Moment
     cases: Count
     bytes: Count
     manifest: Digest
@@ -182,7 +190,7 @@ class Trained(Record):
     """
 
     state: Literal["published"]
-    created: AwareDatetime
+    created: Moment
     network: Json
     classes: tuple[ChannelLabel, ...]
     activation: Literal["softmax", "sigmoid"]
@@ -212,8 +220,18 @@ class PreparedRecord(Record):
     digest: Digest
 
 
+class ScoresRecord(Record):
+    """The scores of one layer against another; `table`: digest of the bytes of the Parquet file beside it."""
+
+    type: Literal["scores"]
+    layer: Pin
+    reference: Pin
+    rows: Count
+    table: Digest
+
+
 AnyRecord = Annotated[
-    StoreRecord | ScanRecord | CaseRecord | LayerRecord | ModelRecord | PreparedRecord,
+    StoreRecord | ScanRecord | CaseRecord | LayerRecord | ModelRecord | PreparedRecord | ScoresRecord,
     Field(discriminator="type"),
 ]
 

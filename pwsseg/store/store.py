@@ -41,7 +41,7 @@ from pwsseg.store.records import (
     Trained,
 )
 from pwsseg.store.scan import Scan, Split, open_scan, scan_path
-from pwsseg.store.tables import read_rows, rows_bytes
+from pwsseg.store.scores import read_scores, write_scores
 from pwsseg.store.versions import VERSIONED, Room, check_name
 from pwsseg.store.volumes import GROUP, write_volume
 from pwsseg.values import FLARE23, Geometry, LabelSet, StoreError
@@ -240,12 +240,11 @@ class Store:
 
     def write_scores(self, layer_id: str, reference_id: str, rows: Sequence[dict[str, Any]]) -> None:
         """Keep the scores of one layer against another, one row a case and class; replaces older ones."""
-        self._objects.write(_scores_key(layer_id, reference_id), rows_bytes(rows))
+        write_scores(self._objects, self.layer(layer_id), self.layer(reference_id), rows=rows)
 
     def scores(self, layer_id: str, reference_id: str) -> list[dict[str, Any]] | None:
         """The scores of one layer against another; None when they were not made."""
-        data = self._objects.read(_scores_key(layer_id, reference_id))
-        return None if data is None else read_rows(data)
+        return read_scores(self._objects, self.layer(layer_id), self.layer(reference_id))
 
 
 def _local(location: str | Path) -> Path:
@@ -264,9 +263,3 @@ def _newest(room: Room[Any], name: str, done: type[Published] | type[Trained], n
     if records:
         raise StoreError(f"{noun} {records[-1].id} is an unfinished draft; run its round again to finish it")
     raise StoreError(f"the store has no {noun} {name}; `pwsseg layers` lists what it has")
-
-
-def _scores_key(layer: str, reference: str) -> str:
-    for name in (layer, reference):
-        check_name(name)
-    return f"scores/{layer}--{reference}.parquet"

@@ -49,8 +49,9 @@ class Room(Generic[R]):
 
     def take(self, pins: LayerPins | ModelPins, new: Callable[[str], R]) -> R:
         """The version with these pins, else a new one: `new(id)`, put under the next free number."""
-        there = self.same_pins(pins)
-        number = max((version_number(r.id) for r in self.records(pins.name)), default=0)
+        found = list(self.records(pins.name))  # one look: a version that came between two would be missed
+        there = next((r for r in found if r.pins.digest == pins.digest), None)
+        number = max((version_number(r.id) for r in found), default=0)
         while there is None or there.pins.digest != pins.digest:
             number += 1
             record = new(f"{pins.name}.v{number}")

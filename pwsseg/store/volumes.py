@@ -36,6 +36,30 @@ def write_volume(
     objects.write(f"{path}/{GROUP}", group_bytes(record, ome=ome, arrays={ARRAY: encoded["zarr.json"]}))
 
 
+def keep_array(
+    objects: Objects, path: str, array: NDArray[Any], purpose: Purpose
+) -> tuple[NDArray[Any], bytes]:
+    """Put the array's objects unless they are there; what is stored in the end, and its zarr.json.
+
+    So of two writers of one case, the first one's voxels stay, and the record of either is about them.
+    """
+    encoded = {f"{path}/{ARRAY}/{key}": data for key, data in encode(array, purpose).items()}
+    metadata = f"{path}/{ARRAY}/{GROUP}"
+    for key, data in encoded.items():
+        objects.create(key, data)
+    if all(objects.read(key) == data for key, data in encoded.items()):
+        return array, encoded[metadata]
+    try:
+        stored = _decoded(objects, path, window=None)
+    except StoreError:
+        stored = array[:0]
+    if stored.shape == array.shape and stored.dtype == array.dtype:
+        return stored, objects.read(metadata) or b""
+    for key, data in encoded.items():
+        objects.write(key, data)
+    return array, encoded[metadata]
+
+
 def read_voxels(objects: Objects, path: str, record: VolumeRecord) -> NDArray[Any]:
     """The whole volume (z, y, x); StoreError when it is damaged or not what its record says."""
     array = _decoded(objects, path, window=None)
