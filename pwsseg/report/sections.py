@@ -166,15 +166,17 @@ def lineage(facts: Facts, store: Store) -> Section | None:
         for layer in facts.layers
     ]
     kinds = "".join(f"<li>{swatch(f'var(--{lane})')}{lane}</li>" for lane in LANES)
-        f'<ul class="legend kinds">{kinds}</ul>'
+    listed = f'<ul class="legend kinds">{kinds}</ul>'
+    graph = (
         f'<div class="scroll" role="region" aria-label="Layer graph" tabindex="0">{layer_graph(nodes)}</div>'
+    )
     drafts = f" Unfinished drafts: {', '.join(facts.drafts)}." if facts.drafts else ""
     return Section(
         "layers",
         "Layers and where they come from",
         "Published layers never change; an arrow leads from a source to what was made of it, dashed from "
         f"what only its model learned from.{drafts}",
-        graph + _layer_list(facts.layers),
+        listed + graph + _layer_list(facts.layers),
     )
 
 
