@@ -212,7 +212,7 @@ def _add_tumor(vary: Vary, canvas: Canvas, person: Person) -> None:
 
 
 def _paint_tumor(vary: Vary, canvas: Canvas, mass: Shape, *, host: int, base: float) -> None:
-    contrast = vary.between(28, 55) if vary.chance(0.2) else -vary.between(28, 60)
+    contrast = vary.between(35, 65) if vary.chance(0.2) else -vary.between(35, 75)
     if host in (organs.STOMACH, organs.DUODENUM):
         contrast = vary.between(0, 25)
     near, distance = canvas.distances(mass)
