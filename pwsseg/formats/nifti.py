@@ -134,7 +134,7 @@ def _damage_told(path: Path) -> Iterator[None]:
     except EOFError as error:
         raise InputError(f"{path} is truncated: its gzip stream has no end; copy it again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path} is not a whole gzip file ({error}); copy it again") from error
+        raise InputError(f"{path} is damaged, or no gzip file in spite of its name; copy it again") from error
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; check the path") from error
     except OSError as error:

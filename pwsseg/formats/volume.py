@@ -32,13 +32,14 @@ def geometry_from_itk(
 
     InputError names `path` when that is no grid: spacing not positive, direction not orthonormal.
     """
-    matrix = np.asarray(list(direction), dtype=np.float64).reshape(3, 3)[:, ::-1]
+    # Adding 0 turns ITK's -0.0 into 0.0, so equal grids have equal records.
+    matrix = np.asarray(list(direction), dtype=np.float64).reshape(3, 3)[:, ::-1] + 0.0
     try:
         return Geometry.model_validate(
             {
                 "shape": tuple(size)[::-1],
                 "spacing": tuple(spacing)[::-1],
-                "origin": tuple(origin),
+                "origin": tuple(v + 0.0 for v in origin),
                 "direction": tuple(matrix.ravel().tolist()),
             }
         )

@@ -1,0 +1,13 @@
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real CTs beside the repository; without them the tests fail, since made-up files prove too little."""
+    if not (SHARED_DATA / "flare" / "imagesTr").is_dir():
+        pytest.fail(f"{SHARED_DATA} is missing; the tests on real scans need it")
+    return SHARED_DATA
