@@ -10,10 +10,8 @@ from safetensors.numpy import save_file
 from pwsseg.store import AnnotationPins, FusionPins, Layer, Model, ModelPins, PredictionPins, Source, Store
 from pwsseg.values import UNKNOWN, Geometry
 
-OBLIQUE = (0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0)
-GEOMETRY = Geometry(
-    shape=(7, 12, 10), spacing=(2.5, 0.8, 0.75), origin=(-40.0, 12.5, 300.0), direction=OBLIQUE
-)
+AXIAL = (0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0)
+GEOMETRY = Geometry(shape=(7, 12, 10), spacing=(2.5, 0.8, 0.75), origin=(-40.0, 12.5, 300.0), direction=AXIAL)
 CASES = ("case-a", "case-b", "case-c")
 CLASSES = (1, 2, 14)
 
