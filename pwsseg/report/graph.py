@@ -47,7 +47,7 @@ def layer_graph(nodes: Sequence[Node]) -> str:
     height = max((y for _, y in grid.places.values()), default=0) + NODE_HEIGHT + 2 * MARGIN
     drawn = "".join(_draw_edge(edge, grid) for edge in edges)
     boxes = "".join(_draw_node(node, grid) for node in nodes)
-    fit = f"max-width:calc({width}px + 2rem);min-width:min(46rem,{width}px)"
+    fit = f"max-width:calc({width}px + 2rem);min-width:min(64rem,{width}px)"
     return (
         f'<svg class="graph" viewBox="0 0 {width} {height}" role="img" style="{fit}" '
         f'aria-label="{escape(_described(nodes))}">{ARROWS}{drawn}{boxes}</svg>'

@@ -70,7 +70,7 @@ nav + main section:first-child { border-top: 0; }
   padding: 1.1rem 1.25rem; margin: 0;
 }
 .chart svg { display: block; width: 100%; height: auto; max-width: 34rem; font-family: inherit; }
-.charts.small svg { max-width: 20rem; }
+.charts.small svg { max-width: 24rem; }
 .chart h3 { margin-bottom: .4rem; }
 
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 12px; background: var(--card); }
