@@ -17,11 +17,10 @@ from safetensors.numpy import save_file
 
 from pwsseg.arrays.metrics import score_case
 from pwsseg.report import overlay_png, rounds_table, write_report
-from pwsseg.report.changes import changes
 from pwsseg.report.graph import Node, layer_graph
 from pwsseg.report.overlays import fullest_slice, orient, overlay_image
 from pwsseg.store import AnnotationPins, Layer, Model, ModelPins, PredictionPins, Source, Store
-from pwsseg.values import FLARE23, Geometry, StoreError
+from pwsseg.values import FLARE23, Geometry, InputError, StoreError
 
 SHAPE = (6, 20, 24)
 LPS = (0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0)
@@ -298,12 +297,16 @@ def test_overlay_of_a_slice_can_be_chosen() -> None:
     assert (bare == bare[0, 0]).all()  # nothing is labelled there
 
 
-def test_changes_are_in_millilitres(store: Store) -> None:
-    found = changes(store, store.layer("annotation"), store.layer("ots1"), cases=["case-a"])
-    voxel_ml = GEOMETRY.voxel_ml
-    spleen = (truth() == 3).sum() * voxel_ml
-    assert found[3].before == pytest.approx(spleen)
-    assert found[3].gained == found[3].lost == pytest.approx(3 * 6 * voxel_ml)  # moved by one row
+def test_changes_are_in_millilitres(html: str) -> None:
+    rows = 2 * 3 * 3 * 6  # the spleen moved back by three rows of 3 slices x 6 voxels, at both of its faces
+    gained = len(CASES) * rows / 2 * GEOMETRY.voxel_ml
+    assert f'<td class="group">+{gained:.1f}</td><td>\N{MINUS SIGN}{gained:.1f}</td>' in html
+
+
+def test_a_folder_is_no_place_for_the_report(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        write_report(store, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_table_marks_the_best_and_leaves_out_what_was_not_scored() -> None:

@@ -11,13 +11,18 @@ from pwsseg.report.markup import Section, section
 from pwsseg.report.sections import SECTIONS
 from pwsseg.report.style import STYLE
 from pwsseg.store import Store
+from pwsseg.values import InputError
 
 
 def write_report(store: Store, path: Path) -> Path:
     """Write the report of `store` to `path` and return it; the file appears whole or not at all.
 
-    The same store gives the same bytes.
+    The same store gives the same bytes. Raises InputError when `path` is a folder.
     """
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder; give the name of a file for the report, such as {path}/report.html"
+        )
     facts = gather(store)
     parts = [part for make in SECTIONS if (part := make(facts, store))]
     path.parent.mkdir(parents=True, exist_ok=True)

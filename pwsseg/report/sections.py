@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from pwsseg.arrays.metrics import Spread, Summary
 from pwsseg.report.cases import case_figure, chosen_cases
-from pwsseg.report.changes import changes
 from pwsseg.report.curves import scores_per_round, training_curve
 from pwsseg.report.facts import Facts, Round, published_at
 from pwsseg.report.graph import LANES, Node, layer_graph
 from pwsseg.report.markup import Section, row_th, swatch, table, td, th
 from pwsseg.report.tables import percent
 from pwsseg.store import Layer, Store
+from pwsseg.store.compare import compare, summary
 from pwsseg.values import FLARE23
 
 CHANGED_CASES = 8
@@ -119,6 +119,7 @@ def training(facts: Facts, store: Store) -> Section | None:
 
 def changed(facts: Facts, store: Store) -> Section | None:
     """Volume gained and lost per class between consecutive rounds."""
+    del store
     pairs = [
         (a.layer, b.layer, shared)
         for a, b in zip(facts.rounds, facts.rounds[1:], strict=False)
@@ -126,7 +127,7 @@ def changed(facts: Facts, store: Store) -> Section | None:
     ]
     if not pairs:
         return None
-    found = [changes(store, a, b, cases=shared) for a, b, shared in pairs]
+    found = [{row["class"]: row for row in summary(list(compare(*pair)))} for pair in pairs]
     labels = sorted({c for change in found for c in change})
     head = [
         [th(""), *(th(f"{a.id} → {b.id}", span=2, css="group") for a, b, _ in pairs)],
@@ -226,11 +227,11 @@ def _figures(rounds: Sequence[Round], part: Callable[[Summary], Spread | None]) 
     return cells
 
 
-def _gain_and_loss(change: tuple[float, float, float] | None) -> list[str]:
+def _gain_and_loss(change: Mapping[str, float] | None) -> list[str]:
     if change is None:
         return [td(NONE, css="group"), td(NONE)]
-    _, gained, lost = change
-    return [td(f"+{gained:,.1f}", css="group"), td(f"\N{MINUS SIGN}{lost:,.1f}")]
+    gained, lost = (f"{change[key]:,.1f}" for key in ("gained_ml", "lost_ml"))
+    return [td(f"+{gained}", css="group"), td(f"\N{MINUS SIGN}{lost}")]
 
 
 def _shared(a: Layer, b: Layer, facts: Facts) -> list[str]:
