@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pwsseg.arrays.augmentation import AugmentationSettings
 from pwsseg.arrays.fusion import TumorRule
-from pwsseg.networks.losses import LossName
+from pwsseg.networks.losses import Activation, LossName, activation_of, channels_of
+from pwsseg.networks.supervision import Supervision
+from pwsseg.networks.unet import UNetSettings
 from pwsseg.values import FLARE23, SettingsError
 
 ANNOTATION = "annotation"
@@ -90,7 +92,7 @@ class Science(_Settings):
     tumor_division: TumorDivision | None = None
     fusion: TumorRule
     selection: Selection | None = None
-    supervision: Literal["plain", "cross"]
+    supervision: Supervision
     ramp_up: bool
     predict_with: Literal["f1", "mean"]
     loss: LossName
@@ -112,6 +114,7 @@ class StageSize(_Settings):
     widths: tuple[Count, ...]
     strides: tuple[Shape, ...]
     stem: Shape
+    prior: float = Field(gt=0, lt=1)
     patch: Shape
     labelled_batch: Count
     """Labelled patches a step, over all workers."""
@@ -147,6 +150,22 @@ class Scale(_Settings):
     ots: StageSize
 
 
+class PredictionSettings(_Settings):
+    """All that prediction needs to know, kept in the model's record: a model explains itself."""
+
+    network: UNetSettings
+    supervision: Supervision
+    predict_with: Literal["f1", "mean"]
+    activation: Activation
+    classes: tuple[int, ...]
+    spacing: tuple[Millimetres, Millimetres, Millimetres]
+    clip_hu: tuple[float, float]
+    patch: Shape
+    overlap: float
+    windows_a_batch: Count
+    post_processing: PostProcessing
+
+
 class RoundSettings(_Settings):
     """One round at one size with one seed: everything that decides what comes out."""
 
@@ -177,6 +196,35 @@ class RoundSettings(_Settings):
         """The name of the prepared cache: a digest of all that decides its voxels."""
         said = {"spacing": self.scale.spacing, "clip_hu": self.science.clip_hu, "version": 1}
         return f"prepared-{_digest(said)[:12]}"
+
+    @property
+    def network(self) -> UNetSettings:
+        """What builds the round's network."""
+        return UNetSettings(
+            widths=self.stage.widths,
+            strides=self.stage.strides,
+            stem=self.stage.stem,
+            prior=self.stage.prior,
+            channels=len(channels_of(activation_of(self.science.loss), self.science.classes)),
+        )
+
+    @property
+    def prediction(self) -> PredictionSettings:
+        """What the round's model will need to predict."""
+        science, scale = self.science, self.scale
+        return PredictionSettings(
+            network=self.network,
+            supervision=science.supervision,
+            predict_with=science.predict_with,
+            activation=activation_of(science.loss),
+            classes=science.classes,
+            spacing=scale.spacing,
+            clip_hu=science.clip_hu,
+            patch=self.stage.patch,
+            overlap=scale.overlap,
+            windows_a_batch=scale.windows_a_batch,
+            post_processing=science.post_processing,
+        )
 
     def pinned(self) -> dict[str, Any]:
         """The settings as they go into records: science, the stage's own size and the seed.

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from pwsseg.values import UNKNOWN
 
 LossName = Literal["dice+focal", "cross-entropy+dice"]
+Activation = Literal["sigmoid", "softmax"]
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 EPSILON = 1e-8
@@ -90,22 +91,27 @@ def loss_named(name: LossName, classes: tuple[int, ...]) -> Loss:
     return lambda logits, labels, known: function(logits.float(), labels, known, classes=classes)
 
 
-def channels_of(name: LossName, classes: tuple[int, ...]) -> int:
-    """Output channels: softmax has a background channel, sigmoids have none."""
-    return len(classes) + (name == "cross-entropy+dice")
+def activation_of(name: LossName) -> Activation:
+    """What turns the logits of a network trained with this loss into probabilities."""
+    return "softmax" if name == "cross-entropy+dice" else "sigmoid"
 
 
-def scores_of(name: LossName, logits: torch.Tensor) -> torch.Tensor:
+def channels_of(activation: Activation, classes: tuple[int, ...]) -> tuple[int, ...]:
+    """The label of each output channel: softmax has a background channel first, sigmoids have none."""
+    return (0, *classes) if activation == "softmax" else classes
+
+
+def scores_of(activation: Activation, logits: torch.Tensor) -> torch.Tensor:
     """Logits (batch, channel, ...) -> scores (batch, 1 + class, ...) whose highest channel is the label.
 
     Sigmoids get a constant background of 0.5: threshold 0.5, the highest wins (METHOD.md, fine network).
     """
-    if name == "cross-entropy+dice":
+    if activation == "softmax":
         return logits.float().softmax(1)
     return F.pad(logits.float().sigmoid(), (0, 0, 0, 0, 0, 0, 1, 0), value=0.5)
 
 
-def hard_labels(name: LossName, logits: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:
+def hard_labels(activation: Activation, logits: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:
     """Logits (batch, channel, z, y, x) -> uint8 labels (batch, z, y, x), without gradient."""
     ids = torch.tensor((0, *classes), dtype=torch.uint8, device=logits.device)
-    return ids[scores_of(name, logits.detach()).argmax(1)]
+    return ids[scores_of(activation, logits.detach()).argmax(1)]

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from pwsseg.networks.losses import Loss
+from pwsseg.networks.unet import UNet, UNetSettings
 
 
 class Batch(NamedTuple):
@@ -30,6 +31,9 @@ class Batch(NamedTuple):
     """(labelled, class) bool."""
 
 
+Supervision = Literal["plain", "cross"]
+
+
 class Twins(nn.Module):
     """Two sub-networks of one structure, initialised differently, under one forward (so one DDP step)."""
 
@@ -40,6 +44,11 @@ class Twins(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of both for the same images."""
         return self.f1(images), self.f2(images)
+
+
+def build_network(settings: UNetSettings, supervision: Supervision) -> nn.Module:
+    """One network, or two under cross supervision."""
+    return Twins(lambda: UNet(settings)) if supervision == "cross" else UNet(settings)
 
 
 Terms = dict[str, torch.Tensor]

@@ -11,7 +11,7 @@ times faster a patch, on a GPU the paper's size uses 1.
 from __future__ import annotations
 
 from itertools import pairwise
-from math import prod
+from math import log, prod
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -32,6 +32,9 @@ class UNetSettings(BaseModel):
     stem: Stride
     channels: int
     """Output channels."""
+    prior: float
+    """The probability that every output channel starts with: rare classes drown in the first steps without
+    one (Lin et al., ICCV 2017, Section 3.3). 0.5 leaves the head's bias at zero."""
 
     @property
     def divisor(self) -> Stride:
@@ -68,12 +71,14 @@ class UNet(nn.Module):
             nn.ConvTranspose3d(b, a, s, s) for (a, b), s in zip(pairwise(widths), strides, strict=True)
         )
         self.decoder = nn.ModuleList(_stage(2 * a, a, (1, 1, 1)) for a in widths[:-1])
-        self.head = (
+        self.head: nn.Conv3d | nn.ConvTranspose3d = (
             nn.Conv3d(finest, settings.channels, 1)
             if whole
             else nn.ConvTranspose3d(finest, settings.channels, settings.stem, settings.stem)
         )
         self.apply(_initialise)
+        if self.head.bias is not None:
+            nn.init.constant_(self.head.bias, log(settings.prior / (1 - settings.prior)))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(batch, 1, z, y, x) -> logits (batch, channels, z, y, x)."""

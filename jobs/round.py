@@ -1,0 +1,67 @@
+"""Run a round: fuse what is known, prepare, train, predict, publish a new label layer.
+
+    python jobs/round.py --round os1 --scale laptop --store demo/store
+    ray job submit -- python jobs/round.py --round ots2
+
+Run again with the same pins it changes nothing; interrupted, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pwsseg.pipelines.cluster import Resources, cluster
+from pwsseg.pipelines.fuse import fuse_targets
+from pwsseg.pipelines.job import add_store, run_job, store_location
+from pwsseg.pipelines.needs import check_needs
+from pwsseg.pipelines.predict import predict_layer
+from pwsseg.pipelines.prepare import prepare_scans
+from pwsseg.pipelines.progress import say
+from pwsseg.pipelines.sources import pin_sources
+from pwsseg.pipelines.train import train_model
+from pwsseg.rounds import RoundSettings, load_round, round_names
+from pwsseg.store import Layer, Store
+
+JOBS = Path(__file__).resolve().parent
+
+
+def run_round(store: Store, settings: RoundSettings, resources: Resources) -> Layer:
+    """One round of Algorithm 1, from published layers to a new published layer."""
+    before = {r.id for r in store.layers()}
+    sources = pin_sources(store, settings)
+    targets = fuse_targets(store, sources, resources)
+    prepare_scans(store, sources, resources)
+    model = train_model(store, sources, targets, resources)
+    layer = predict_layer(store, sources, model, resources)
+    if layer.id in before:
+        say(f"{settings.name}: nothing to do, {layer.id} has these pins already (digest {layer.digest[:12]})")
+    return layer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--round", required=True, help="os1, os2, ots1, ots2 or all: a file in jobs/rounds")
+    parser.add_argument("--scale", default="flare23", help="a file in jobs/scales (default: flare23)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of initialisation and sampling (default: 0)"
+    )
+    add_store(parser)
+    given = parser.parse_args()
+    names = round_names(JOBS) if given.round == "all" else [given.round]
+    rounds = [load_round(name, given.scale, folder=JOBS, seed=given.seed) for name in names]
+    store = Store.open(store_location(given.store))
+    if given.round != "all":
+        pin_sources(store, rounds[0])  # refuse before a cluster is started
+    with cluster() as resources:
+        for settings in rounds:
+            check_needs(settings, resources)
+            say(f"{settings.name}: {settings.science.about}")
+            run_round(store, settings, resources)
+    return 0
+
+
+if __name__ == "__main__":
+    run_job(main)

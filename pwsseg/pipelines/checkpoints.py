@@ -1,0 +1,99 @@
+"""Weights on their way: into Ray's checkpoints, back after a fault, into the store, out of it again.
+
+Weights are safetensors, the optimiser's state is read with `weights_only=True`: nothing that could execute
+is loaded as data.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, load_file, save_file
+
+from pwsseg.networks.losses import channels_of
+from pwsseg.rounds import PredictionSettings
+from pwsseg.store import Model, ModelPins, Store
+
+PREPROCESSING = {"spacing", "clip_hu"}
+"""The keys of a model's record that say what its input must go through."""
+
+Curve = list[dict[str, float]]
+
+
+def report_epoch(network: torch.nn.Module, optimiser: torch.optim.Optimizer, curve: Curve, rank: int) -> None:
+    """Once an epoch: worker 0 brings the checkpoint, the others only wait for it."""
+    from ray import train
+
+    if rank != 0:
+        train.report({})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(_bare(network).state_dict(), f"{folder}/weights.safetensors")
+        torch.save(optimiser.state_dict(), f"{folder}/optimiser.pt")
+        Path(folder, "curve.json").write_text(json.dumps(curve), encoding="utf-8")
+        train.report(curve[-1], checkpoint=train.Checkpoint.from_directory(folder))
+
+
+def resume(network: torch.nn.Module, optimiser: torch.optim.Optimizer, checkpoint: Any) -> Curve:
+    """Load the last registered checkpoint, if there is one, and return the curve so far."""
+    if checkpoint is None:
+        return []
+    with checkpoint.as_directory() as folder:
+        _bare(network).load_state_dict(load_file(f"{folder}/weights.safetensors"))
+        optimiser.load_state_dict(torch.load(f"{folder}/optimiser.pt", weights_only=True))
+        curve: Curve = json.loads(Path(folder, "curve.json").read_text(encoding="utf-8"))
+    return curve
+
+
+def go_on_from(network: torch.nn.Module, location: str, model_id: str) -> None:
+    """Start from a stored model: every tensor of the same name and shape; the others stay fresh.
+
+    A single network takes f1 of a cross-supervised model; f2 stays fresh where the model has none, since
+    two equal sub-networks would have nothing to teach each other.
+    """
+    stored = load(Store.open(location).model(model_id).weights_bytes())
+    own = network.state_dict()
+    for name, tensor in own.items():
+        names = (name, name.removeprefix("f1."), f"f1.{name}")
+        found = next((stored[n] for n in names if n in stored), None)
+        if found is not None and found.shape == tensor.shape:
+            own[name] = found
+    network.load_state_dict(own)
+
+
+def keep_model(store: Store, pins: ModelPins, checkpoint: Path, prediction: PredictionSettings) -> Model:
+    """Put a checkpoint's weights and curve into the store, with all that predicting needs to know."""
+    said = prediction.model_dump(mode="json", exclude={"classes", "activation"})
+    return store.write_model(
+        pins,
+        checkpoint / "weights.safetensors",
+        json.loads((checkpoint / "curve.json").read_text(encoding="utf-8")),
+        network={k: v for k, v in said.items() if k not in PREPROCESSING},
+        classes=channels_of(prediction.activation, prediction.classes),
+        activation=prediction.activation,
+        preprocessing={k: said[k] for k in PREPROCESSING},
+    )
+
+
+def prediction_settings(model: Model) -> PredictionSettings:
+    """What a stored model says about how it predicts: the inverse of `keep_model`."""
+    state = model.trained
+    return PredictionSettings.model_validate(
+        {
+            **state.network,
+            **state.preprocessing,
+            "classes": tuple(c for c in state.classes if c),
+            "activation": state.activation,
+        }
+    )
+
+
+def _bare(network: torch.nn.Module) -> torch.nn.Module:
+    """The network itself, without DDP around it."""
+    inner = getattr(network, "module", network)
+    assert isinstance(inner, torch.nn.Module)
+    return inner

@@ -1,0 +1,112 @@
+"""The one place where Ray is started or joined.
+
+Inside `ray job submit` (or with RAY_ADDRESS set) the job joins that cluster; otherwise a small, quiet local
+Ray is started for this process alone and stopped with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+OBJECT_STORE_BYTES = 1_500_000_000
+"""Holds four rows of a 512 x 512 x 600 scan as float16, of which a pipeline keeps a few in flight."""
+
+
+class Resources(NamedTuple):
+    """What the cluster has for a pipeline."""
+
+    cpus: int
+    gpus: int
+    memory_gb: float
+
+    @property
+    def devices(self) -> int:
+        """Actors that run a network: one a GPU, else all CPUs but one, which reads and writes."""
+        return self.gpus or max(1, self.cpus - 1)
+
+    @property
+    def device_options(self) -> dict[str, float]:
+        """What such an actor asks Ray for."""
+        return {"num_gpus": 1, "num_cpus": 0} if self.gpus else {"num_cpus": 1}
+
+
+@contextmanager
+def cluster() -> Iterator[Resources]:
+    """Join the job's cluster or start a local one; a Ray that this process already has is used as it is."""
+    _set_environment()
+    import ray  # after the environment: Ray reads it when it is imported
+
+    mine = not ray.is_initialized()
+    if mine:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            _start_local()
+    _configure_data()
+    try:
+        yield _resources()
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def in_copied_working_dir() -> bool:
+    """Whether this process runs in the copy of a folder that `ray job submit --working-dir` made."""
+    return "runtime_resources" in Path.cwd().resolve().parts
+
+
+def _start_local() -> None:
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=len(os.sched_getaffinity(0)),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _set_environment() -> None:
+    """Ray's hints would drown our progress; errors still come.
+
+    A local Ray gets a token of its own: left alone, Ray writes one that others can read into the home folder.
+    """
+    if not os.environ.get("RAY_ADDRESS") and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")  # its poll: report() waits for it
+    os.environ.setdefault("RAY_task_oom_retries", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+
+
+def _configure_data() -> None:
+    import ray.data  # before its loggers' level is set: the import resets it
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a scan that kills its process loses its row; the driver counts
+    for name in ("ray.data", "ray.train", "ray.util.state"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _resources() -> Resources:
+    import ray
+
+    total = ray.cluster_resources()
+    return Resources(
+        cpus=int(total.get("CPU", 1)),
+        gpus=int(total.get("GPU", 0)),
+        memory_gb=float(total.get("memory", 0)) / 1e9,
+    )

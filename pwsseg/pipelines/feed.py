@@ -1,0 +1,102 @@
+"""Patches for one training worker, read from the store inside the worker.
+
+    for batch, cases in PatchFeed(...).epoch(3): ...       # Batch of tensors, and which cases they are of
+
+Several patches are cut from each volume while it is in memory; a few volumes stay cached. Every epoch has a
+random generator of its own, from (seed, worker, epoch), so a resumed run goes on with the same patches.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pwsseg.arrays.patches import Patch, TrainingCase, class_places, cut_patch, endless
+from pwsseg.arrays.resampling import resample_labels
+from pwsseg.networks.supervision import Batch
+from pwsseg.store import Store
+
+if TYPE_CHECKING:
+    from pwsseg.rounds import RoundSettings
+
+PLACES_A_CLASS = 2000
+"""Voxel positions remembered for each class of a volume, to centre patches on."""
+
+
+@dataclass(frozen=True)
+class FeedPlan:
+    """What the workers of one training read; small enough to travel with the training's settings."""
+
+    location: str
+    targets: str
+    """Id of the layer with the labels to learn."""
+    labelled: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+
+
+class PatchFeed:
+    """Batches for one of several workers; each sees all cases in an order of its own."""
+
+    def __init__(self, plan: FeedPlan, settings: RoundSettings, *, rank: int, workers: int) -> None:
+        self._plan, self._settings, self._rank = plan, settings, rank
+        self._labelled = settings.stage.labelled_batch // workers
+        self._unlabelled = max(1, settings.stage.unlabelled_batch // workers) if plan.unlabelled else 0
+        self._store = Store.open(plan.location)
+        self._cache: OrderedDict[str, TrainingCase] = OrderedDict()
+
+    def epoch(self, number: int) -> Iterator[tuple[Batch, list[str]]]:
+        """The batches of one epoch: labelled patches first."""
+        random = np.random.default_rng([self._settings.seed, self._rank, number])
+        labelled = self._stream(self._plan.labelled, random)
+        unlabelled = self._stream(self._plan.unlabelled, random)
+        for _ in range(self._settings.stage.steps_an_epoch):
+            patches = [next(labelled) for _ in range(self._labelled)]
+            patches += [next(unlabelled) for _ in range(self._unlabelled)]
+            yield _batch(patches, self._labelled), [p.case for p in patches]
+
+    def _stream(self, cases: tuple[str, ...], random: np.random.Generator) -> Iterator[Patch]:
+        science = self._settings.science
+        for case in endless(cases, self._load, each=self._settings.scale.patches_each, random=random):
+            yield cut_patch(
+                case,
+                patch=self._settings.stage.patch,
+                foreground=science.foreground,
+                augmentation=science.augmentation,
+                random=random,
+            )
+
+    def _load(self, case: str) -> TrainingCase:
+        """One case in memory; the one that was not used for longest leaves."""
+        if case not in self._cache:
+            self._cache[case] = self._read(case)
+            if len(self._cache) > self._settings.scale.cached_volumes:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(case)
+        return self._cache[case]
+
+    def _read(self, case: str) -> TrainingCase:
+        volume, geometry = self._store.prepared(self._settings.recipe).read(case)
+        classes = self._settings.science.classes
+        image = torch.from_numpy(volume.astype(np.float32))
+        if case in self._plan.unlabelled:
+            known = np.zeros(len(classes), dtype=bool)
+            return TrainingCase(case, image, None, known, geometry.spacing, {})
+        layer = self._store.layer(self._plan.targets)
+        labels = resample_labels(layer.labels(case), geometry.shape)
+        known = np.isin(classes, layer.entry(case).annotated_classes)
+        places = class_places(labels, at_most=PLACES_A_CLASS, random=np.random.default_rng(0))
+        return TrainingCase(case, image, torch.from_numpy(labels), known, geometry.spacing, places)
+
+
+def _batch(patches: list[Patch], labelled: int) -> Batch:
+    labels = [p.labels for p in patches[:labelled] if p.labels is not None]
+    return Batch(
+        images=torch.stack([p.image for p in patches])[:, None],
+        labels=torch.stack(labels),
+        known=torch.from_numpy(np.stack([p.known for p in patches[:labelled]])),
+    )

@@ -1,0 +1,136 @@
+"""Targets: what a round's networks are to learn, as a layer of its own on the scans' native grids.
+
+annotation (+ pseudo labels) -> <round>-targets.vN, with the rules that made it in the record
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwsseg.arrays.fusion import fuse, restrict, tumor_to_organ
+from pwsseg.arrays.stability import disagreement
+from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.over_cases import Item, Stage, over_cases
+from pwsseg.pipelines.progress import Progress
+from pwsseg.pipelines.publish import publish
+from pwsseg.pipelines.sources import Sources
+from pwsseg.rounds import RoundSettings, code_digest
+from pwsseg.store import FusionPins, Layer, Store
+from pwsseg.values import FLARE23, StoreError
+
+
+def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
+    """Write and publish the round's targets; the same pins give the layer that is already there."""
+    pins = FusionPins(
+        name=f"{sources.settings.name}-targets",
+        kind="fusion",
+        classes=sources.settings.science.classes,
+        parents=sources.parents,
+        model=None,
+        settings=sources.settings.pinned(),
+        rules=rules_of(sources.settings),
+        code=code_digest(),
+    )
+    if existing := store.published(pins):
+        return existing
+    chosen, notes = _select(sources, resources)
+    draft = store.draft(pins)
+    waiting = [c for c in chosen if c not in draft.committed()]
+    items = over_cases(
+        [_item(sources, case) for case in waiting],
+        [Stage(_write_target, {"location": store.location, "pins": pins, "sources": sources})],
+        resources=resources,
+        progress=Progress(f"{sources.settings.name} · fuse", len(waiting)),
+    )
+    return publish(draft, chosen, items, notes=notes)
+
+
+def rules_of(settings: RoundSettings) -> tuple[str, ...]:
+    """The named rules by which a round's targets can be recomputed from their parents."""
+    science = settings.science
+    rules = [f"fuse:{science.fusion}"] if settings.pseudo else ["annotation-only"]
+    if science.tumor_division:
+        rules.append(f"tumor-to-organ:{science.tumor_division.reach_mm:g}mm")
+    if science.selection:
+        rules.append(f"select:stability:{science.selection.keep:g}")
+    return tuple(rules)
+
+
+def target_labels(
+    annotation: NDArray[np.uint8] | None,
+    pseudo: NDArray[np.uint8] | None,
+    *,
+    settings: RoundSettings,
+    annotated: frozenset[int],
+    spacing: tuple[float, float, float],
+) -> NDArray[np.uint8]:
+    """One case's target by the round's rules, arrays in, array out; at least one of the two must be there.
+
+    `annotated` are the annotated classes of the case among the round's. All arrays are uint8 (z, y, x) on
+    the scan's grid; 255 in the result is unknown.
+    """
+    science, tumor = settings.science, FLARE23.tumor
+    if annotation is not None:
+        if science.tumor_division and pseudo is not None:
+            annotation = tumor_to_organ(
+                annotation,
+                pseudo,
+                tumor=tumor,
+                organs=FLARE23.organs,
+                spacing=spacing,
+                reach_mm=science.tumor_division.reach_mm,
+            )
+        annotation = restrict(annotation, to=science.classes)
+    if pseudo is None:
+        if annotation is None:
+            raise ValueError("a target needs an annotation or pseudo labels")
+        return annotation
+    if annotation is None:
+        annotation = np.zeros_like(pseudo)
+    return fuse(annotation, pseudo, annotated=annotated, tumor=tumor, rule=science.fusion)
+
+
+def _item(sources: Sources, case: str) -> Item:
+    return Item(case, {"known": sorted(sources.known(case)), "fused": sources.is_fused(case)})
+
+
+def _write_target(item: Item, *, location: str, pins: FusionPins, sources: Sources) -> Item:
+    store = Store.open(location)
+    case, annotated = item.case, sources.annotated[item.case]
+    labels = target_labels(
+        sources.annotation.labels(case) if sources.kinds[case] != "unlabelled" else None,
+        sources.pseudo.labels(case) if sources.pseudo and item.fields["fused"] else None,
+        settings=sources.settings,
+        annotated=annotated,
+        spacing=store.scan(case).geometry.spacing,
+    )
+    store.draft(pins).write(case, labels, annotated_classes=item.fields["known"], seconds={})
+    return item
+
+
+def _select(sources: Sources, resources: Resources) -> tuple[list[str], tuple[str, ...]]:
+    """The cases that targets are made for: all, or without the least stable unlabelled ones."""
+    selection = sources.settings.science.selection
+    if selection is None:
+        return sources.learnt, ()
+    judged = [c for c in sources.learnt if sources.kinds[c] == "unlabelled"]
+    items = over_cases(
+        [Item(c) for c in judged],
+        [Stage(_measure_stability, {"layers": sources.compared})],
+        resources=resources,
+        progress=Progress(f"{sources.settings.name} · select", len(judged)),
+    )
+    if failed := [i for i in items if i.error]:
+        raise StoreError(f"the stability of {failed[0].case} can't be measured: {failed[0].error}")
+    unstable = {i.case: i.fields["u"] for i in items}
+    worst_first = sorted(judged, key=lambda c: (-unstable[c], c))
+    dropped = set(worst_first[: len(judged) - round(selection.keep * len(judged))])
+    notes = tuple(f"{c} dropped: instability u = {unstable[c]:.3f}" for c in sorted(dropped))
+    return [c for c in sources.learnt if c not in dropped], notes
+
+
+def _measure_stability(item: Item, *, layers: tuple[Layer, ...]) -> Item:
+    first, second, third = (layer.labels(item.case) for layer in layers)
+    item.fields["u"] = disagreement(first, second, third, organs=FLARE23.organs)
+    return item

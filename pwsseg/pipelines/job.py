@@ -1,0 +1,52 @@
+"""What every job shares: where the store is, and how an error reaches the person who submitted it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pwsseg.pipelines.cluster import in_copied_working_dir
+from pwsseg.values import PwssegError, SettingsError
+
+DEFAULT_STORE = "pwsseg-store"
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """The option that every job has."""
+    parser.add_argument(
+        "--store", help="folder of the store (default: the variable PWSSEG_STORE, then ./pwsseg-store)"
+    )
+
+
+def store_location(said: str | None) -> Path:
+    """--store, else PWSSEG_STORE, else ./pwsseg-store, as an absolute path.
+
+    Raises
+    ------
+    SettingsError
+        When the path is relative and the job runs in Ray's temporary copy of the working directory, which
+        is deleted with the job.
+    """
+    path = Path(said or os.environ.get("PWSSEG_STORE") or DEFAULT_STORE)
+    if not path.is_absolute() and in_copied_working_dir():
+        raise SettingsError(
+            f"the store '{path}' is a relative path, and this job runs in Ray's temporary copy of the "
+            f"working directory; give an absolute path by --store or PWSSEG_STORE"
+        )
+    return path.absolute()
+
+
+def run_job(main: Callable[[], int]) -> None:
+    """Exit with main's code; an error made for people is one sentence on stderr and code 1."""
+    try:
+        code = main()
+    except PwssegError as error:
+        sys.stderr.write(f"error: {error}\n")
+        code = 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what is done is kept, the same command goes on from there\n")
+        code = 130
+    sys.exit(code)

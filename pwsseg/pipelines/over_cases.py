@@ -1,0 +1,130 @@
+"""Work over many cases on Ray Data that survives its faults.
+
+    outcomes = over_cases(rows, [Stage(load), Stage(Predictor, device=True), Stage(write)], progress=...)
+
+A row is one case: {case, fields..., volume}. A function gets a row and returns it changed; what it raises
+becomes the row's error and later stages pass the row by. A process that dies is tried once more; a row
+that never comes back is an error too. So every case that went in comes out, done or with a reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.progress import Progress
+from pwsseg.values import PwssegError
+
+Work = Callable[["Item"], "Item"]
+
+NOTHING = np.zeros((0, 0, 0), dtype=np.float16)
+
+
+@dataclass
+class Item:
+    """One case on its way: small JSON fields, and between stages perhaps one volume (z, y, x)."""
+
+    case: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    volume: np.ndarray = field(default_factory=lambda: NOTHING)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a pipeline: a function, or a class whose instances stay on a device."""
+
+    work: Callable[..., Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the function, or of the class's constructor."""
+    device: bool = False
+
+
+def over_cases(
+    items: Iterable[Item], stages: list[Stage], *, resources: Resources, progress: Progress
+) -> list[Item]:
+    """Send every item through the stages; return all of them, in no order, without their volumes."""
+    waiting = {item.case: item for item in items}
+    if not waiting:
+        return []
+    done = []
+    for item in _run(list(waiting.values()), stages, resources):
+        waiting.pop(item.case)
+        progress.step(failed=bool(item.error))
+        done.append(item)
+    for item in waiting.values():
+        progress.step(failed=True)
+        item.error = "its process died twice (out of memory, or a reader that crashes); look at the scan"
+        done.append(item)
+    progress.close()
+    return done
+
+
+def _run(items: list[Item], stages: list[Stage], resources: Resources) -> Iterator[Item]:
+    import ray.data
+
+    dataset = ray.data.from_items([_row(i) for i in items], override_num_blocks=len(items))
+    for stage in stages:
+        if stage.device:
+            dataset = dataset.map(
+                _OnDevice,
+                fn_constructor_args=(stage.work, stage.settings),
+                compute=ray.data.ActorPoolStrategy(size=min(resources.devices, len(items))),
+                max_restarts=-1,
+                max_task_retries=1,
+                **resources.device_options,
+            )
+        else:
+            dataset = dataset.map(_Guarded(stage.work, stage.settings), max_retries=1)
+    for row in dataset.iter_rows():
+        yield _item(row)
+
+
+class _Guarded:
+    """A stage's function on rows: errors become part of the row."""
+
+    def __init__(self, work: Callable[..., Item], settings: dict[str, Any]) -> None:
+        self._work, self._settings = work, settings
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        item = _item(row)
+        if item.error:
+            return row
+        try:
+            return _row(self._work(item, **self._settings))
+        except PwssegError as error:
+            return _row(Item(item.case, item.fields, error=str(error)))
+        except Exception as error:
+            return _row(Item(item.case, item.fields, error=f"{type(error).__name__}: {error}"))
+
+
+class _OnDevice:
+    """A stage's class on rows, built once in its actor."""
+
+    def __init__(self, build: Callable[..., Work], settings: dict[str, Any]) -> None:
+        self._guarded = _Guarded(build(**settings), {})
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return self._guarded(row)
+
+
+def _row(item: Item) -> dict[str, Any]:
+    return {
+        "case": item.case,
+        "error": item.error,
+        "fields": json.dumps(item.fields),
+        "dtype": item.volume.dtype.str,
+        "shape": json.dumps(item.volume.shape),
+        "volume": np.ascontiguousarray(item.volume).view(np.uint8).reshape(-1),
+    }
+
+
+def _item(row: dict[str, Any]) -> Item:
+    shape = tuple(json.loads(row["shape"]))
+    volume = np.asarray(row["volume"], dtype=np.uint8).view(row["dtype"]).reshape(shape)
+    return Item(row["case"], json.loads(row["fields"]), volume, row["error"])

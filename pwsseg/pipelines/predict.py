@@ -1,0 +1,181 @@
+"""Prediction on Ray Data: read and prepare, network on the devices, write; longest scans first.
+
+predict_layer(store, sources, model, resources) -> Layer      # a round's pseudo labels, published
+predict_files(store, model, files, out, resources) -> ...     # images in, NIfTI labels out
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from safetensors.torch import load
+
+from pwsseg.arrays.components import keep_largest
+from pwsseg.arrays.sliding import labels_on_grid, stream
+from pwsseg.formats.flare import SourceCase
+from pwsseg.formats.nifti import write_labels
+from pwsseg.formats.reading import read_volume
+from pwsseg.formats.volume import Volume
+from pwsseg.networks.losses import scores_of
+from pwsseg.networks.precision import autocast
+from pwsseg.networks.supervision import Twins, build_network
+from pwsseg.pipelines.checkpoints import prediction_settings
+from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.over_cases import Item, Stage, over_cases
+from pwsseg.pipelines.prepare import prepared_scan
+from pwsseg.pipelines.progress import Progress, say
+from pwsseg.pipelines.publish import publish
+from pwsseg.pipelines.sources import Sources
+from pwsseg.rounds import PredictionSettings, code_digest
+from pwsseg.store import Layer, Model, PredictionPins, Store
+from pwsseg.values import FLARE23, Geometry
+
+
+def predict_layer(store: Store, sources: Sources, model: Model, resources: Resources) -> Layer:
+    """Predict and publish a round's layer; the same pins give the layer that is already there.
+
+    Cases with a commit record are done; the others are predicted, in whatever run that is.
+    """
+    settings = sources.settings
+    pins = layer_pins(sources, model)
+    if existing := store.published(pins):
+        return existing
+    draft = store.draft(pins)
+    committed = draft.committed()
+    waiting = [c for c in sources.predicted if c not in committed]
+    if committed:
+        say(f"  resuming {draft.id}: {len(committed)} of {len(sources.predicted)} cases are done")
+    waiting.sort(key=lambda c: -store.scan(c).geometry.voxels)
+    items = over_cases(
+        [Item(c) for c in waiting],
+        [
+            Stage(_load_prepared, {"location": store.location, "recipe": settings.recipe}),
+            Stage(Predictor, {"location": store.location, "model": model.id}, device=True),
+            Stage(_write_layer, {"location": store.location, "pins": pins}),
+        ],
+        resources=resources,
+        progress=Progress(f"{settings.name} · predict", len(waiting)),
+    )
+    return publish(draft, sources.predicted, items)
+
+
+def layer_pins(sources: Sources, model: Model) -> PredictionPins:
+    """What decides a round's prediction layer."""
+    settings = sources.settings
+    rules = [f"predict:{settings.science.predict_with}"]
+    if settings.science.post_processing.largest_component:
+        rules.append("post:largest-component")
+    return PredictionPins(
+        name=settings.name,
+        kind="prediction",
+        classes=settings.science.classes,
+        parents=sources.parents,
+        model=model.pin,
+        settings=settings.pinned(),
+        rules=tuple(rules),
+        code=code_digest(),
+    )
+
+
+def predict_files(
+    store: Store, model: Model, files: list[SourceCase], *, out: Path, resources: Resources
+) -> list[Item]:
+    """Label image files and write one NIfTI a case, in the scan's own geometry, into `out`."""
+    return over_cases(
+        [Item(f.case, {"path": str(f.scan)}) for f in files],
+        [
+            Stage(_load_file, {"settings": prediction_settings(model)}),
+            Stage(Predictor, {"location": store.location, "model": model.id}, device=True),
+            Stage(_write_file, {"out": str(out)}),
+        ],
+        resources=resources,
+        progress=Progress("predict", len(files)),
+    )
+
+
+class Predictor:
+    """A model on its device: prepared volume (z, y, x) in, labels on the scan's native grid out."""
+
+    def __init__(self, *, location: str, model: str) -> None:
+        stored = Store.open(location).model(model)
+        self._settings = prediction_settings(stored)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self._device.type == "cpu":
+            torch.set_num_threads(1)  # one core an actor
+        network = build_network(self._settings.network, self._settings.supervision)
+        network.load_state_dict(load(stored.weights_bytes()))
+        self._network = network.eval().to(self._device)
+
+    def __call__(self, item: Item) -> Item:
+        """Replace the item's prepared volume by its labels."""
+        began = perf_counter()
+        native = Geometry.model_validate(item.fields["geometry"])
+        item.volume = self.labels(item.volume, native)
+        item.fields["seconds"]["network"] = perf_counter() - began
+        return item
+
+    @torch.inference_mode()
+    def labels(self, volume: np.ndarray, native: Geometry) -> np.ndarray:
+        """Prepared float16 (z, y, x) -> uint8 labels (z, y, x) on the native grid, post-processed."""
+        settings = self._settings
+        slices = stream(
+            torch.from_numpy(volume.astype(np.float32)).to(self._device),
+            self._scores,
+            patch=settings.patch,
+            overlap=settings.overlap,
+            batch=settings.windows_a_batch,
+        )
+        labels = labels_on_grid(slices, depth=volume.shape[0], shape=native.shape, classes=settings.classes)
+        if settings.post_processing.largest_component:
+            labels = keep_largest(
+                labels,
+                organs=[c for c in settings.classes if c != FLARE23.tumor],
+                voxel_ml=native.voxel_ml,
+                floor_ml=settings.post_processing.floor_ml,
+            )
+        return labels
+
+    def _scores(self, patches: torch.Tensor) -> torch.Tensor:
+        activation = self._settings.activation
+        with autocast(self._device):
+            if not isinstance(self._network, Twins):
+                return scores_of(activation, self._network(patches))
+            if self._settings.predict_with == "f1":
+                return scores_of(activation, self._network.f1(patches))
+            first, second = self._network(patches)
+        return (scores_of(activation, first) + scores_of(activation, second)) / 2
+
+
+def _load_prepared(item: Item, *, location: str, recipe: str) -> Item:
+    began = perf_counter()
+    store = Store.open(location)
+    item.volume, _ = store.prepared(recipe).read(item.case)
+    item.fields["geometry"] = store.scan(item.case).geometry.model_dump(mode="json")
+    item.fields["seconds"] = {"read": perf_counter() - began}
+    return item
+
+
+def _write_layer(item: Item, *, location: str, pins: PredictionPins) -> Item:
+    draft = Store.open(location).draft(pins)
+    draft.write(
+        item.case, item.volume, annotated_classes=sorted(pins.classes), seconds=item.fields["seconds"]
+    )
+    return Item(item.case, {"seconds": item.fields["seconds"]})
+
+
+def _load_file(item: Item, *, settings: PredictionSettings) -> Item:
+    began = perf_counter()
+    scan = read_volume(Path(item.fields["path"]))
+    item.volume, _ = prepared_scan(scan.array, scan.geometry, settings)
+    item.fields["geometry"] = scan.geometry.model_dump(mode="json")
+    item.fields["seconds"] = {"read": perf_counter() - began}
+    return item
+
+
+def _write_file(item: Item, *, out: str) -> Item:
+    geometry = Geometry.model_validate(item.fields["geometry"])
+    write_labels(Path(out) / f"{item.case}.nii.gz", Volume(item.volume, geometry))
+    return Item(item.case, {"seconds": item.fields["seconds"]})

@@ -1,0 +1,144 @@
+"""What a round learns from: layers pinned by digest, every case with its role.
+
+sources = pin_sources(store, settings)     # refuses when a parent is not published
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pwsseg.arrays.fusion import known_classes
+from pwsseg.rounds import ANNOTATION, RoundSettings
+from pwsseg.store import Layer, Model, Pin, Store
+from pwsseg.values import SettingsError, StoreError
+
+Kind = Literal["full", "partial", "unlabelled"]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A round's parents and cases, fixed for the whole run."""
+
+    settings: RoundSettings
+    annotation: Layer
+    pseudo: Layer | None
+    compared: tuple[Layer, ...]
+    """The layers whose stability selects cases; empty when the round selects nothing."""
+    starts_from: Model | None
+    kinds: dict[str, Kind]
+    """The kind of every training case."""
+    annotated: dict[str, frozenset[int]]
+    """The annotated classes of every training case, of those that the round is about."""
+    validation: tuple[str, ...]
+
+    @property
+    def parents(self) -> tuple[Pin, ...]:
+        """The layers as records pin them."""
+        layers = (self.annotation, self.pseudo, *self.compared)
+        return tuple(dict.fromkeys(layer.pin for layer in layers if layer is not None))
+
+    @property
+    def learnt(self) -> list[str]:
+        """Cases that labels are learnt from, before selection."""
+        return [c for c in self.kinds if self._role(c) in ("annotated", "fused")]
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """Cases that cross supervision sees without labels."""
+        return [c for c in self.kinds if self._role(c) == "unlabelled"]
+
+    @property
+    def predicted(self) -> list[str]:
+        """Cases that the round predicts: the kinds it names, and the held-out ones."""
+        wanted = [c for c, kind in self.kinds.items() if kind in self.settings.science.predicts]
+        return sorted({*wanted, *self.validation})
+
+    def is_fused(self, case: str) -> bool:
+        """Whether pseudo labels fill what the annotation leaves open."""
+        return self._role(case) == "fused"
+
+    def known(self, case: str) -> frozenset[int]:
+        """The round's classes that somebody speaks about in a case."""
+        predicted = self.pseudo.record.pins.classes if self.pseudo and self.is_fused(case) else ()
+        return known_classes(
+            self.settings.science.classes, annotated=self.annotated[case], predicted=predicted
+        )
+
+    def pinned_settings(self) -> dict[str, Any]:
+        """The settings as records keep them."""
+        return self.settings.pinned()
+
+    def _role(self, case: str) -> str:
+        roles = self.settings.science.cases
+        kind = self.kinds[case]
+        if kind == "partial" and not set(roles.partial_needs) <= self.annotated[case]:
+            return "dropped"
+        return {"full": roles.full, "partial": roles.partial, "unlabelled": roles.unlabelled}[kind]
+
+
+def pin_sources(store: Store, settings: RoundSettings) -> Sources:
+    """Look up the published parents of a round and sort the store's cases by their annotation.
+
+    Raises
+    ------
+    StoreError
+        When a parent layer or model is not published.
+    SettingsError
+        When no case is annotated with all that the round asks of a labelled case.
+    """
+    science = settings.science
+    annotation = _parent(store, ANNOTATION, settings)
+    layers = {name: _parent(store, name, settings) for name in science.learns_from if name != ANNOTATION}
+    annotated = {case: frozenset(annotation.entry(case).annotated_classes) for case in annotation.cases()}
+    least = frozenset(science.labelled_at_least)
+    training = store.cases(split="training")
+    kinds = {case: _kind(annotated.get(case, frozenset()), least) for case in training}
+    if "full" not in kinds.values():
+        raise SettingsError(
+            f"round {settings.name}: no case of {annotation.id} is annotated with all of {sorted(least)}; "
+            f"annotate one, or ask for less by labelled_at_least"
+        )
+    return Sources(
+        settings=settings,
+        annotation=annotation,
+        pseudo=layers[settings.pseudo] if settings.pseudo else None,
+        compared=tuple(_parent(store, n, settings) for n in science.selection.over)
+        if science.selection
+        else (),
+        starts_from=None if science.starts_from == "scratch" else _model(store, settings),
+        kinds=kinds,
+        annotated={case: annotated.get(case, frozenset()) & set(science.classes) for case in training},
+        validation=tuple(store.cases(split="validation")),
+    )
+
+
+def _kind(annotated: frozenset[int], least: frozenset[int]) -> Kind:
+    if not annotated:
+        return "unlabelled"
+    return "full" if least <= annotated else "partial"
+
+
+def _parent(store: Store, name: str, settings: RoundSettings) -> Layer:
+    try:
+        return store.layer(name)
+    except StoreError as error:
+        remedy = (
+            "ingest annotated scans first (jobs/ingest.py --images DIR --labels DIR --annotated FILE)"
+            if name == ANNOTATION
+            else f"run it first: python jobs/round.py --round {name}"
+        )
+        raise StoreError(
+            f"round {settings.name} learns from layer {name}, which is not published; {remedy}"
+        ) from error
+
+
+def _model(store: Store, settings: RoundSettings) -> Model:
+    try:
+        return store.model(settings.science.starts_from)
+    except StoreError as error:
+        name = settings.science.starts_from
+        raise StoreError(
+            f"round {settings.name} goes on from model {name}, which the store has not; "
+            f"run it first: python jobs/round.py --round {name}"
+        ) from error

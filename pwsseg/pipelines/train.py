@@ -1,0 +1,176 @@
+"""Training on Ray Train: DDP workers, one report and checkpoint an epoch, weights into the store.
+
+The loop is in view: `_train_in_worker`. It resumes from the last registered checkpoint by itself, because
+the run's name is made of its pins; a finished run is not trained again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pwsseg.networks import losses
+from pwsseg.networks.precision import autocast
+from pwsseg.networks.schedules import learning_rate
+from pwsseg.networks.supervision import (
+    Batch,
+    build_network,
+    cross_supervised_terms,
+    ramp_up,
+    sum_of,
+    supervised_terms,
+)
+from pwsseg.pipelines.checkpoints import go_on_from, keep_model, report_epoch, resume
+from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.feed import FeedPlan, PatchFeed
+from pwsseg.pipelines.meter import EpochMeter
+from pwsseg.pipelines.progress import say
+from pwsseg.pipelines.sources import Sources
+from pwsseg.rounds import RoundSettings, code_digest
+from pwsseg.store import Layer, Model, ModelPins, Store
+from pwsseg.values import PwssegError
+
+GRADIENT_NORM = 12.0
+"""Gradients are clipped to this norm."""
+
+
+def train_model(store: Store, sources: Sources, targets: Layer, resources: Resources) -> Model:
+    """Train a round's network on its targets; the same pins give the model that is already there."""
+    settings = sources.settings
+    pins = ModelPins(
+        name=settings.name,
+        targets=(targets.pin,),
+        starts_from=sources.starts_from.pin if sources.starts_from else None,
+        settings=settings.pinned(),
+        cases=tuple(sorted([*targets.cases(), *sources.unlabelled])),
+        code=code_digest(),
+    )
+    if existing := store.trained(pins):
+        return existing
+    plan = FeedPlan(store.location, targets.id, tuple(targets.cases()), tuple(sources.unlabelled))
+    scratch = store.scratch() / f"{settings.name}-{pins.digest[:16]}"
+    say(
+        f"  {settings.name} · train: {len(plan.labelled)} labelled, {len(plan.unlabelled)} unlabelled cases, "
+        f"{settings.epochs} epochs on {settings.scale.training_workers} workers"
+    )
+    checkpoint = _fit(settings, plan, sources.starts_from, scratch, resources)
+    model = keep_model(store, pins, checkpoint, settings.prediction)
+    shutil.rmtree(scratch, ignore_errors=True)
+    say(f"  trained {model.id}, digest {model.digest[:12]}")
+    return model
+
+
+def _fit(
+    settings: RoundSettings,
+    plan: FeedPlan,
+    starts_from: Model | None,
+    scratch: Path,
+    resources: Resources,
+) -> Path:
+    """Run Ray Train and return the folder of the last checkpoint."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    gpu = resources.gpus > 0
+    meter = EpochMeter(settings.name, settings.epochs)
+    trainer = TorchTrainer(
+        _train_in_worker,
+        train_loop_config={
+            "settings": settings.model_dump(mode="json"),
+            "plan": plan,
+            "starts_from": (plan.location, starts_from.id) if starts_from else None,
+            "meter": meter.actor,
+        },
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=settings.scale.training_workers,
+            use_gpu=gpu,
+            resources_per_worker={"GPU": 1} if gpu else {"CPU": 1},
+        ),
+        run_config=RunConfig(
+            storage_path=str(scratch.parent),
+            name=scratch.name,
+            failure_config=FailureConfig(max_failures=3),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    with meter:
+        result = trainer.fit()
+    if result.checkpoint is None:
+        raise PwssegError(f"training {settings.name} ended without a checkpoint; look at {scratch}")
+    return Path(result.checkpoint.path)
+
+
+def _train_in_worker(config: dict[str, Any]) -> None:
+    """The training loop of one DDP worker."""
+    from ray import train
+    from ray.train.torch import get_device, prepare_model
+
+    settings = RoundSettings.model_validate(config["settings"])
+    context = train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    device = get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # the cores are shared out to workers
+    torch.manual_seed(settings.seed)
+    network = build_network(settings.network, settings.science.supervision)
+    if config["starts_from"]:
+        go_on_from(network, *config["starts_from"])
+    network = prepare_model(network)
+    optimiser = torch.optim.Adam(
+        network.parameters(), betas=settings.science.betas, weight_decay=settings.science.weight_decay
+    )
+    curve = resume(network, optimiser, train.get_checkpoint())
+    feed = PatchFeed(config["plan"], settings, rank=rank, workers=workers)
+    terms_of = _step_terms(settings, network)
+    for epoch in range(len(curve), settings.epochs):
+        sums: dict[str, float] = {}
+        for step, (batch, cases) in enumerate(feed.epoch(epoch)):
+            progress = (epoch + step / settings.stage.steps_an_epoch) / settings.epochs
+            rate = learning_rate(settings.science.schedule, progress) * settings.stage.learning_rate
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            with autocast(device):
+                terms = terms_of(Batch(*(part.to(device, non_blocking=True) for part in batch)), progress)
+            total = sum_of(terms.values())
+            _check_finite(total, epoch, step, cases)
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(total)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
+            optimiser.step()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(term)
+        means = {name: value / settings.stage.steps_an_epoch for name, value in sums.items()}
+        curve.append({"epoch": epoch, "rate": rate, "loss": sum(means.values()), **means})
+        if rank == 0:
+            config["meter"].add.remote(curve[-1])
+        report_epoch(network, optimiser, curve, rank)
+
+
+def _step_terms(
+    settings: RoundSettings, network: torch.nn.Module
+) -> Callable[[Batch, float], dict[str, torch.Tensor]]:
+    science = settings.science
+    loss = losses.loss_named(science.loss, science.classes)
+    activation = losses.activation_of(science.loss)
+    if science.supervision == "plain":
+        return lambda batch, _progress: supervised_terms(network, batch, loss)
+    return lambda batch, progress: cross_supervised_terms(
+        network,
+        batch,
+        loss,
+        harden=lambda logits: losses.hard_labels(activation, logits, science.classes),
+        weight=ramp_up(progress) if science.ramp_up else 1.0,
+    )
+
+
+def _check_finite(total: torch.Tensor, epoch: int, step: int, cases: list[str]) -> None:
+    if not torch.isfinite(total):
+        raise PwssegError(
+            f"the loss is {float(total)} at epoch {epoch}, step {step}, patches of {', '.join(cases)}; "
+            f"look at these cases (pwsseg verify) or lower learning_rate in the scale"
+        )
