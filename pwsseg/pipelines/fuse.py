@@ -28,7 +28,7 @@ def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
         classes=sources.settings.science.classes,
         parents=sources.parents,
         model=None,
-        settings=sources.settings.pinned(),
+        settings=sources.pinned_settings(),
         rules=rules_of(sources.settings),
         code=code_digest(),
     )

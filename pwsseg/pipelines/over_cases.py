@@ -10,6 +10,7 @@ that never comes back is an error too. So every case that went in comes out, don
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,20 +70,30 @@ def _run(items: list[Item], stages: list[Stage], resources: Resources) -> Iterat
     import ray.data
 
     dataset = ray.data.from_items([_row(i) for i in items], override_num_blocks=len(items))
-    for stage in stages:
-        if stage.device:
-            dataset = dataset.map(
-                _OnDevice,
-                fn_constructor_args=(stage.work, stage.settings),
-                compute=ray.data.ActorPoolStrategy(size=min(resources.devices, len(items))),
-                max_restarts=-1,
-                max_task_retries=1,
-                **resources.device_options,
+    with warnings.catch_warnings():
+        # Ray 2.60 deprecates remote arguments without naming another way to bound retries
+        warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
+        for stage in stages:
+            dataset = _with_stage(
+                dataset, stage, devices=min(resources.devices, len(items)), resources=resources
             )
-        else:
-            dataset = dataset.map(_Guarded(stage.work, stage.settings), max_retries=1)
     for row in dataset.iter_rows():
         yield _item(row)
+
+
+def _with_stage(dataset: Any, stage: Stage, *, devices: int, resources: Resources) -> Any:
+    import ray.data
+
+    if not stage.device:
+        return dataset.map(_Guarded(stage.work, stage.settings), max_retries=1)
+    return dataset.map(
+        _OnDevice,
+        fn_constructor_args=(stage.work, stage.settings),
+        compute=ray.data.ActorPoolStrategy(size=devices),
+        max_restarts=-1,
+        max_task_retries=1,
+        **resources.device_options,
+    )
 
 
 class _Guarded:

@@ -74,7 +74,7 @@ def layer_pins(sources: Sources, model: Model) -> PredictionPins:
         classes=settings.science.classes,
         parents=sources.parents,
         model=model.pin,
-        settings=settings.pinned(),
+        settings=sources.pinned_settings(),
         rules=tuple(rules),
         code=code_digest(),
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pwsseg.arrays.fusion import known_classes
 from pwsseg.rounds import ANNOTATION, RoundSettings
 from pwsseg.store import Layer, Model, Pin, Store
+from pwsseg.store.digests import json_digest
 from pwsseg.values import SettingsError, StoreError
 
 Kind = Literal["full", "partial", "unlabelled"]
@@ -31,6 +32,8 @@ class Sources:
     annotated: dict[str, frozenset[int]]
     """The annotated classes of every training case, of those that the round is about."""
     validation: tuple[str, ...]
+    scans: str
+    """Digest over all scans of the store: with another scan among them the round is another."""
 
     @property
     def parents(self) -> tuple[Pin, ...]:
@@ -66,8 +69,8 @@ class Sources:
         )
 
     def pinned_settings(self) -> dict[str, Any]:
-        """The settings as records keep them."""
-        return self.settings.pinned()
+        """What layers pin beside their parents: the round's settings, and the scans of the store."""
+        return self.settings.pinned() | {"scans": self.scans}
 
     def _role(self, case: str) -> str:
         roles = self.settings.science.cases
@@ -110,6 +113,7 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
         kinds=kinds,
         annotated={case: annotated.get(case, frozenset()) & set(science.classes) for case in training},
         validation=tuple(store.cases(split="validation")),
+        scans=json_digest([[case, store.scan(case).digest] for case in store.cases()]),
     )
 
 
