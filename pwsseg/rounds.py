@@ -194,7 +194,7 @@ class RoundSettings(_Settings):
     @property
     def recipe(self) -> str:
         """The name of the prepared cache: a digest of all that decides its voxels."""
-        said = {"spacing": self.scale.spacing, "clip_hu": self.science.clip_hu, "version": 1}
+        said = {"spacing": self.scale.spacing, "clip_hu": self.science.clip_hu, "version": 2}
         return f"prepared-{_digest(said)[:12]}"
 
     @property

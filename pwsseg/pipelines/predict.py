@@ -31,7 +31,7 @@ from pwsseg.pipelines.publish import publish
 from pwsseg.pipelines.sources import Sources
 from pwsseg.rounds import PredictionSettings, code_digest
 from pwsseg.store import Layer, Model, PredictionPins, Store
-from pwsseg.values import FLARE23, Geometry
+from pwsseg.values import FLARE23, Geometry, orientation_of, oriented
 
 
 def predict_layer(store: Store, sources: Sources, model: Model, resources: Resources) -> Layer:
@@ -128,7 +128,8 @@ class Predictor:
             overlap=settings.overlap,
             batch=settings.windows_a_batch,
         )
-        labels = labels_on_grid(slices, depth=volume.shape[0], shape=native.shape, classes=settings.classes)
+        usual = oriented(native).shape
+        labels = labels_on_grid(slices, depth=volume.shape[0], shape=usual, classes=settings.classes)
         if settings.post_processing.largest_component:
             labels = keep_largest(
                 labels,
@@ -136,7 +137,7 @@ class Predictor:
                 voxel_ml=native.voxel_ml,
                 floor_ml=settings.post_processing.floor_ml,
             )
-        return labels
+        return np.ascontiguousarray(orientation_of(native).undo(labels))
 
     def _scores(self, patches: torch.Tensor) -> torch.Tensor:
         activation = self._settings.activation

@@ -1,4 +1,4 @@
-"""Prepared scans: resampled to the round's spacing, clipped, normalised, float16; a cache in the store."""
+"""Prepared scans: turned the usual way, resampled to the round's spacing, clipped, normalised, float16; a cache in the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pwsseg.pipelines.progress import Progress
 from pwsseg.pipelines.sources import Sources
 from pwsseg.rounds import PredictionSettings, RoundSettings
 from pwsseg.store import Store
-from pwsseg.values import Geometry, StoreError
+from pwsseg.values import Geometry, StoreError, orientation_of, oriented
 
 
 def prepare_scans(store: Store, sources: Sources, resources: Resources) -> None:
@@ -43,9 +43,12 @@ def prepare_scans(store: Store, sources: Sources, resources: Resources) -> None:
 def prepared_scan(
     hu: np.ndarray, geometry: Geometry, settings: PredictionSettings
 ) -> tuple[np.ndarray, Geometry]:
-    """Resample, clip and normalise one scan: int16 HU (z, y, x) -> float16 (z, y, x) and its grid."""
-    target = geometry.resampled(settings.spacing)
-    resampled = resample_scan(hu, target.shape)
+    """Orient, resample, clip and normalise one scan: int16 HU (z, y, x) -> float16 (z, y, x), its grid.
+
+    Every prepared scan runs up, back and left, so that the networks meet the liver on one side.
+    """
+    target = oriented(geometry).resampled(settings.spacing)
+    resampled = resample_scan(orientation_of(geometry).apply(hu), target.shape)
     return normalise(resampled, clip_hu=settings.clip_hu).astype(np.float16), target
 
 

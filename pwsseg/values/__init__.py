@@ -3,6 +3,7 @@
 from pwsseg.values.errors import InputError, PwssegError, SettingsError, StoreError
 from pwsseg.values.geometry import Geometry
 from pwsseg.values.labels import FLARE23, UNKNOWN, LabelClass, LabelSet
+from pwsseg.values.orientation import Orientation, orientation_of, oriented
 from pwsseg.values.window import Window
 
 __all__ = [
@@ -12,8 +13,11 @@ __all__ = [
     "InputError",
     "LabelClass",
     "LabelSet",
+    "Orientation",
     "PwssegError",
     "SettingsError",
     "StoreError",
     "Window",
+    "orientation_of",
+    "oriented",
 ]
