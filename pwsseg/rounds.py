@@ -8,9 +8,8 @@ for each stage, of which the round takes its own.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -21,6 +20,7 @@ from pwsseg.arrays.fusion import TumorRule
 from pwsseg.networks.losses import Activation, LossName, activation_of, channels_of
 from pwsseg.networks.supervision import Supervision
 from pwsseg.networks.unet import UNetSettings
+from pwsseg.store.digests import json_digest
 from pwsseg.values import FLARE23, SettingsError
 
 ANNOTATION = "annotation"
@@ -126,6 +126,11 @@ class StageSize(_Settings):
     """Epochs of a round that goes on from another round's weights."""
     steps_an_epoch: Count
 
+    def network(self, *, channels: int) -> UNetSettings:
+        """The stage's network with so many output channels."""
+        shared = self.model_dump(include={"widths", "strides", "stem", "prior"})
+        return UNetSettings(channels=channels, **shared)
+
 
 class Needs(_Settings):
     """The least machine that the scale is for; checked before anything runs."""
@@ -194,18 +199,14 @@ class RoundSettings(_Settings):
     @property
     def recipe(self) -> str:
         """The name of the prepared cache: a digest of all that decides its voxels."""
-        said = {"spacing": self.scale.spacing, "clip_hu": self.science.clip_hu, "version": 2}
-        return f"prepared-{_digest(said)[:12]}"
+        said = {"spacing": self.scale.spacing, "clip_hu": self.science.clip_hu, "version": 3}
+        return f"prepared-{json_digest(said)[:12]}"
 
     @property
     def network(self) -> UNetSettings:
         """What builds the round's network."""
-        return UNetSettings(
-            widths=self.stage.widths,
-            strides=self.stage.strides,
-            stem=self.stage.stem,
-            prior=self.stage.prior,
-            channels=len(channels_of(activation_of(self.science.loss), self.science.classes)),
+        return self.stage.network(
+            channels=len(channels_of(activation_of(self.science.loss), self.science.classes))
         )
 
     @property
@@ -265,7 +266,10 @@ def load_round(name: str, scale: str, *, folder: Path, seed: int = 0) -> RoundSe
         science=_validated(Science, science, folder / "rounds" / f"{name}.toml"),
         scale=_validated(Scale, size, folder / "scales" / f"{scale}.toml"),
     )
-    _check(settings, folder)
+    for fault in _science_faults(settings.science, folder / "rounds"):
+        raise SettingsError(f"{folder / 'rounds' / name}.toml: {fault}")
+    for fault in _size_faults(settings.scale):
+        raise SettingsError(f"{folder / 'scales' / scale}.toml: {fault}")
     return settings
 
 
@@ -281,18 +285,6 @@ def round_names(folder: Path) -> list[str]:
         ordered += ready
         waiting = {n: p for n, p in waiting.items() if n not in ready}
     return ordered
-
-
-def code_digest() -> str:
-    """Digest of the package's computing rooms, so that a record pins the code that made it."""
-    root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        relative = path.relative_to(root)
-        if relative.parts[0] not in ("report", "cli.py"):  # what only reads decides no label
-            digest.update(f"{relative.as_posix()}\n".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _read(folder: Path, name: str, kind: str) -> dict[str, Any]:
@@ -319,46 +311,38 @@ def _validated(part: type[Part], said: dict[str, Any], path: Path) -> Part:
         ) from error
 
 
-def _check(settings: RoundSettings, folder: Path) -> None:
-    """What no single key can say."""
-    science, name = settings.science, settings.name
-    unknown = sorted(set(science.classes) - set(FLARE23.ids))
-    if unknown:
-        raise SettingsError(
-            f"round {name}: classes {unknown} are not in the label set {FLARE23.name} (1..14)"
-        )
+def _science_faults(science: Science, folder: Path) -> Iterator[str]:
+    """What no single key of a round's file can say."""
+    classes = science.classes
+    if not set(classes) <= set(FLARE23.ids) or len(set(classes)) < len(classes):
+        yield f"classes must be ids of the label set {FLARE23.name} (1..14), each once; found {classes}"
     if science.learns_from[:1] != (ANNOTATION,):
-        raise SettingsError(
-            f"round {name}: learns_from must begin with '{ANNOTATION}', found {science.learns_from}"
-        )
-    fuses = "fused" in (science.cases.full, science.cases.partial, science.cases.unlabelled)
-    if fuses and settings.pseudo is None:
-        raise SettingsError(
-            f"round {name}: cases are fused, but learns_from names no round with pseudo labels"
-        )
-    if "unlabelled" in (science.cases.partial, science.cases.unlabelled) and science.supervision == "plain":
-        raise SettingsError(f"round {name}: plain supervision can't learn from unlabelled cases; say dropped")
-    for stage, size in (("os", settings.scale.os), ("ots", settings.scale.ots)):
-        divisor = [1, 1, 1]
-        for stride in (size.stem, *size.strides):
-            divisor = [d * s for d, s in zip(divisor, stride, strict=True)]
-        if any(p % d for p, d in zip(size.patch, divisor, strict=True)):
-            raise SettingsError(
-                f"scale {settings.scale_name}: [{stage}] patch {size.patch} must be a multiple of "
-                f"{tuple(divisor)}, the product of stem and strides"
-            )
-        if size.labelled_batch % settings.scale.training_workers:
-            raise SettingsError(
-                f"scale {settings.scale_name}: [{stage}] labelled_batch {size.labelled_batch} can't be split "
-                f"evenly over {settings.scale.training_workers} training workers"
-            )
-    known = {p.stem for p in (folder / "rounds").glob("*.toml")} | {ANNOTATION, "scratch"}
-    absent = sorted({*science.learns_from, science.starts_from} - known)
+        yield f"learns_from must begin with '{ANNOTATION}', found {science.learns_from}"
+    roles = science.cases
+    if "fused" in (roles.full, roles.partial, roles.unlabelled) and set(science.learns_from) == {ANNOTATION}:
+        yield "cases are fused, but learns_from names no round with pseudo labels; add one"
+    if "unlabelled" in (roles.partial, roles.unlabelled) and science.supervision == "plain":
+        yield "plain supervision can't learn from unlabelled cases; say dropped"
+    if science.clip_hu[0] >= science.clip_hu[1]:
+        yield f"clip_hu must be (low, high), found {science.clip_hu}"
+    compared = science.selection.over if science.selection else ()
+    named = {*science.learns_from, science.starts_from, *compared}
+    absent = sorted(named - {ANNOTATION, "scratch"} - {p.stem for p in folder.glob("*.toml")})
     if absent:
-        raise SettingsError(
-            f"round {name} builds on {', '.join(absent)}, which has no file in {folder / 'rounds'}"
-        )
+        yield f"builds on {', '.join(absent)}, which has no file in {folder}; add it or name another round"
 
 
-def _digest(said: object) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+def _size_faults(scale: Scale) -> Iterator[str]:
+    """What no single key of a scale's file can say."""
+    for stage, size in (("os", scale.os), ("ots", scale.ots)):
+        if len(size.strides) != len(size.widths) - 1:
+            yield f"[{stage}] needs one stride fewer than widths, found {len(size.strides)}; correct strides"
+            return
+        divisor = size.network(channels=1).divisor
+        if any(p % d for p, d in zip(size.patch, divisor, strict=True)):
+            yield f"[{stage}] patch {size.patch} must be a multiple of {divisor}, stem times strides"
+        if size.labelled_batch % scale.training_workers:
+            yield (
+                f"[{stage}] labelled_batch {size.labelled_batch} can't be split evenly over "
+                f"{scale.training_workers} training workers; make it a multiple of them"
+            )

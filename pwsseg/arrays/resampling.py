@@ -21,10 +21,11 @@ def resample_scan(scan: NDArray[np.int16], shape: Shape) -> NDArray[np.float32]:
     plain linear interpolation does once a voxel grows more than twofold.
     """
     volume = torch.from_numpy(np.ascontiguousarray(scan, dtype=np.float32))[None, None]
-    factors = [max(1, round(old / new)) for old, new in zip(scan.shape, shape, strict=True)]
-    if max(factors) > 1:
-        volume = F.avg_pool3d(volume, factors, ceil_mode=True, count_include_pad=False)
-    if tuple(volume.shape[2:]) != shape:
+    z, y, x = (new if old >= 1.5 * new else old for old, new in zip(scan.shape, shape, strict=True))
+    averaged = (z, y, x)
+    if averaged != scan.shape:
+        volume = F.adaptive_avg_pool3d(volume, averaged)  # unlike blocks of whole voxels, fills the same box
+    if averaged != shape:
         volume = F.interpolate(volume, size=shape, mode="trilinear", align_corners=False)
     resampled: NDArray[np.float32] = volume[0, 0].numpy()
     return resampled

@@ -22,8 +22,9 @@ from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.progress import Progress
 from pwsseg.pipelines.publish import publish
-from pwsseg.rounds import ANNOTATION, code_digest
+from pwsseg.rounds import ANNOTATION
 from pwsseg.store import AnnotationPins, Layer, Source, Store
+from pwsseg.store.digests import code_digest
 from pwsseg.values import FLARE23, InputError, StoreError
 
 Annotated = Mapping[str, frozenset[int]] | Literal["present"]

@@ -29,8 +29,9 @@ from pwsseg.pipelines.prepare import prepared_scan
 from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.publish import publish
 from pwsseg.pipelines.sources import Sources
-from pwsseg.rounds import PredictionSettings, code_digest
+from pwsseg.rounds import PredictionSettings
 from pwsseg.store import Layer, Model, PredictionPins, Store
+from pwsseg.store.digests import code_digest
 from pwsseg.values import FLARE23, Geometry, orientation_of, oriented
 
 

@@ -30,8 +30,9 @@ from pwsseg.pipelines.feed import FeedPlan, PatchFeed
 from pwsseg.pipelines.meter import EpochMeter
 from pwsseg.pipelines.progress import say
 from pwsseg.pipelines.sources import Sources
-from pwsseg.rounds import RoundSettings, code_digest
+from pwsseg.rounds import RoundSettings
 from pwsseg.store import Layer, Model, ModelPins, Store
+from pwsseg.store.digests import code_digest
 from pwsseg.values import PwssegError
 
 GRADIENT_NORM = 12.0

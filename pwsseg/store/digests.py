@@ -52,3 +52,15 @@ def file_digest(path: Path) -> str:
 def layer_digest(cases: Iterable[tuple[str, str, tuple[int, ...]]]) -> str:
     """The digest of a layer: of its (case, case digest, annotated classes), by case; no times, no machine."""
     return json_digest([[case, digest, list(classes)] for case, digest, classes in sorted(cases)])
+
+
+def code_digest() -> str:
+    """Digest of the package's computing rooms, so that a record pins the code that made it."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        if relative.parts[0] not in ("report", "cli.py"):  # what only reads decides no label
+            digest.update(f"{relative.as_posix()}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
