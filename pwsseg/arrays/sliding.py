@@ -35,7 +35,8 @@ def place_windows(shape: Shape, patch: Shape, *, overlap: float) -> list[Window]
 
 def _starts(size: int, patch: int, overlap: float) -> list[int]:
     room = max(0, size - patch)
-    steps = int(np.ceil(room / max(1.0, patch * (1 - overlap))))
+    stride = max(1, int(patch * (1 - overlap) + 1e-6))  # whole, so that rounding the starts costs no overlap
+    steps = -(-room // stride)
     return [round(i * room / steps) for i in range(steps + 1)] if steps else [0]
 
 
