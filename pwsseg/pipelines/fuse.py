@@ -15,8 +15,9 @@ from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.progress import Progress
 from pwsseg.pipelines.publish import publish
 from pwsseg.pipelines.sources import Sources
-from pwsseg.rounds import RoundSettings, code_digest
+from pwsseg.rounds import RoundSettings
 from pwsseg.store import FusionPins, Layer, Store
+from pwsseg.store.digests import code_digest
 from pwsseg.values import FLARE23, StoreError
 
 
@@ -73,7 +74,7 @@ def target_labels(
     science, tumor = settings.science, FLARE23.tumor
     if annotation is not None:
         if science.tumor_division and pseudo is not None:
-            annotation = tumor_to_organ(
+            divided = tumor_to_organ(
                 annotation,
                 pseudo,
                 tumor=tumor,
@@ -81,6 +82,9 @@ def target_labels(
                 spacing=spacing,
                 reach_mm=science.tumor_division.reach_mm,
             )
+            # where the organ is not annotated itself, fusion asks the pseudo labels: they must say it too
+            pseudo = np.where((annotation == tumor) & (divided != 0), divided, pseudo)
+            annotation = divided
         annotation = restrict(annotation, to=science.classes)
     if pseudo is None:
         if annotation is None:
