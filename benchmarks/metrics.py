@@ -1,0 +1,155 @@
+"""Our DSC and NSD beside DeepMind's package surface-distance, on real label maps and on ellipsoids.
+
+python benchmarks/metrics.py
+
+Each label map is scored against itself moved by a voxel or two along every axis: every class, whole volumes,
+as an evaluation calls it. Both must give the same figures. Times are medians of 5 in alternating order. Real
+maps are read from ../shared/data/flare/labelsTr where that is there; the ellipsoids are always made.
+
+surface-distance 0.1 still uses np.Inf and np.NaN, which NumPy 2 removed; they are set here, in this process
+only, so that both run on the same NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a fresh clone needs no installation of the package itself
+
+from pwsseg.arrays.metrics import score_case  # noqa: E402
+from pwsseg.formats.nifti import read_labels  # noqa: E402
+from pwsseg.values import FLARE23  # noqa: E402
+
+np.Inf, np.NaN = np.inf, np.nan  # type: ignore[attr-defined]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import surface_distance
+
+REAL = ROOT.parent / "shared" / "data" / "flare" / "labelsTr"
+REPEATS = 5
+MOVED = (1, 2, 2)
+"""Voxels (z, y, x) by which the scored labels are moved."""
+
+Scores = dict[int, tuple[float, float]]
+
+
+class Task(NamedTuple):
+    """One pair of label maps (z, y, x) to be scored."""
+
+    name: str
+    prediction: NDArray[np.uint8]
+    reference: NDArray[np.uint8]
+    spacing: tuple[float, float, float]
+
+    @property
+    def classes(self) -> list[int]:
+        """The classes in the reference."""
+        return [int(c) for c in np.unique(self.reference) if c]
+
+
+def tasks() -> Iterator[Task]:
+    """The real maps that are there, then the ellipsoids."""
+    for path in sorted(REAL.glob("*.nii.gz")):
+        volume = read_labels(path)
+        yield Task(path.name, moved(volume.array), volume.array, volume.geometry.spacing)
+    for shape, spacing in (((48, 128, 128), (2.5, 0.8, 0.8)), ((96, 96, 96), (1.0, 1.0, 1.0))):
+        labels = ellipsoids(shape)
+        yield Task("ellipsoids " + "x".join(map(str, shape)), moved(labels), labels, spacing)
+
+
+def ellipsoids(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Four ellipsoids of different size: liver, spleen, aorta, tumor."""
+    z, y, x = (np.linspace(-1, 1, n) for n in shape)
+    labels = np.zeros(shape, dtype=np.uint8)
+    for label, centre, radii in (
+        (1, (0.0, -0.3, -0.4), (0.7, 0.4, 0.4)),
+        (3, (0.2, 0.4, 0.5), (0.3, 0.2, 0.2)),
+        (5, (0.0, 0.3, 0.0), (0.9, 0.08, 0.08)),
+        (14, (0.1, -0.3, -0.4), (0.1, 0.1, 0.1)),
+    ):
+        terms = [((a - c) / r) ** 2 for a, c, r in zip((z, y, x), centre, radii, strict=True)]
+        labels[terms[0][:, None, None] + terms[1][:, None] + terms[2] <= 1] = label
+    return labels
+
+
+def moved(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The labels moved by MOVED; what comes in from outside is background."""
+    result = np.zeros_like(labels)
+    z, y, x = MOVED
+    result[z:, y:, x:] = labels[:-z, :-y, :-x]
+    return result
+
+
+def ours(task: Task) -> Scores:
+    """What the project computes."""
+    found = score_case(
+        task.prediction, task.reference, spacing=task.spacing, classes=task.classes, mode="clean"
+    )
+    return {label: (score.dsc, score.nsd) for label, score in found.items()}
+
+
+def peer(task: Task) -> Scores:
+    """The same by surface-distance, which wants (x, y, z)."""
+    scores = {}
+    for label in task.classes:
+        reference, prediction = ((v == label).transpose() for v in (task.reference, task.prediction))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            found = surface_distance.compute_surface_distances(reference, prediction, task.spacing[::-1])
+        tolerance = FLARE23[label].nsd_tolerance_mm
+        scores[label] = (
+            float(surface_distance.compute_dice_coefficient(reference, prediction)),
+            float(surface_distance.compute_surface_dice_at_tolerance(found, tolerance)),
+        )
+    return scores
+
+
+def seconds(function: Callable[[Task], Any], task: Task) -> float:
+    """How long one call takes."""
+    began = perf_counter()
+    function(task)
+    return perf_counter() - began
+
+
+def difference(a: Scores, b: Scores) -> float:
+    """The largest difference of a figure between two sets of scores."""
+    return max(abs(p - q) for label in a for p, q in zip(a[label], b[label], strict=True))
+
+
+def main() -> None:
+    """Print the table and the line of figures."""
+    print(f"{'labels':28}{'voxels':>14}{'classes':>9}{'ours s':>9}{'peer s':>9}{'ratio':>8}{'apart':>10}")
+    total = {ours: 0.0, peer: 0.0}
+    worst = 0.0
+    for task in tasks():
+        times: dict[Callable[[Task], Scores], list[float]] = {ours: [], peer: []}
+        for i in range(REPEATS):
+            for function in (ours, peer) if i % 2 == 0 else (peer, ours):
+                times[function].append(seconds(function, task))
+        apart = difference(ours(task), peer(task))
+        worst = max(worst, apart)
+        mine, theirs = median(times[ours]), median(times[peer])
+        total[ours] += mine
+        total[peer] += theirs
+        print(
+            f"{task.name:28}{task.reference.size:14,}{len(task.classes):9}{mine:9.3f}{theirs:9.3f}"
+            f"{mine / theirs:8.2f}{apart:10.1e}",
+            flush=True,
+        )
+    ratio = round(total[ours] / total[peer], 3)
+    print(json.dumps({"time_vs_surface_distance": ratio, "max_abs_difference": worst}))
+
+
+if __name__ == "__main__":
+    main()
