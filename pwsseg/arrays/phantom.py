@@ -238,11 +238,11 @@ def _scanned(rng: np.random.Generator, hu: FloatGrid, geometry: Geometry) -> NDA
 class CorpusPlan:
     """How many cases of each kind; the kinds are FLARE23's."""
 
-    organs: int = 6
+    organs: int = 8
     five_organs: int = 3
     five_organs_and_tumor: int = 6
-    tumor_only: int = 5
-    unannotated: int = 8
+    tumor_only: int = 3
+    unannotated: int = 6
     validation: int = 6
 
 

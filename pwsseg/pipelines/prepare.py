@@ -1,4 +1,4 @@
-"""Prepared scans: turned the usual way, resampled to the round's spacing, clipped, normalised, float16; a cache in the store."""
+"""Prepared scans: turned the usual way, resampled, clipped, normalised, float16; a cache in the store."""
 
 from __future__ import annotations
 

@@ -7,6 +7,10 @@ import time
 from typing import TextIO
 
 
+LOG_SECONDS = 30
+"""A log gets a line this often at most."""
+
+
 def say(line: str) -> None:
     """One line to the person who runs the job."""
     sys.stdout.write(f"{line}\n")
@@ -32,7 +36,7 @@ class Progress:
         self._failed += failed
         self._note = note or self._note
         now = time.monotonic()
-        if self._rewrites and (now - self._shown > 0.2 or self._done == self._total):
+        if now - self._shown > (0.2 if self._rewrites else LOG_SECONDS):
             self._shown = now
             self._show()
 
@@ -49,8 +53,8 @@ class Progress:
             line += f"   {self._note}"
         if self._failed:
             line += f"   {self._failed} failed"
-        self._out.write(f"\r\x1b[K{line}" if self._rewrites else "" if not last else line)
-        if last:
+        self._out.write(f"\r\x1b[K{line}" if self._rewrites else line)
+        if last or not self._rewrites:
             self._out.write("\n")
         self._out.flush()
 
