@@ -1,0 +1,521 @@
+"""Losses that hear only what is known, cross supervision's three terms, the UNet, schedules, precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import nn
+
+from pwsseg.networks import losses, precision
+from pwsseg.networks.losses import (
+    LossName,
+    activation_of,
+    channels_of,
+    cross_entropy_dice,
+    dice,
+    dice_focal,
+    hard_labels,
+    loss_named,
+    one_hot,
+    scores_of,
+)
+from pwsseg.networks.schedules import learning_rate
+from pwsseg.networks.supervision import (
+    Batch,
+    Twins,
+    build_network,
+    cross_supervised_terms,
+    ramp_up,
+    sum_of,
+    supervised_terms,
+)
+from pwsseg.networks.unet import UNet, UNetSettings
+from pwsseg.pipelines import checkpoints
+from pwsseg.rounds import load_round
+
+CLASSES = (1, 3, 14)
+LOSSES = get_args(LossName)
+SHAPE = (2, 3, 4)
+JOBS = Path(__file__).resolve().parents[1] / "jobs"
+both_losses = pytest.mark.parametrize("name", LOSSES)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Arrays this small are slower on several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def random(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def channels(name: LossName) -> tuple[int, ...]:
+    return channels_of(activation_of(name), CLASSES)
+
+
+def some_logits(name: LossName, batch: int = 2, seed: int = 0) -> torch.Tensor:
+    logits = torch.randn(batch, len(channels(name)), *SHAPE, generator=random(seed))
+    return logits.requires_grad_()
+
+
+def some_labels(batch: int = 2, seed: int = 1) -> torch.Tensor:
+    ids = torch.tensor([0, *CLASSES], dtype=torch.uint8)
+    return ids[torch.randint(len(ids), (batch, *SHAPE), generator=random(seed))]
+
+
+def all_known(batch: int = 2) -> torch.Tensor:
+    return torch.ones(batch, len(CLASSES), dtype=torch.bool)
+
+
+def sure_logits(name: LossName, labels: torch.Tensor) -> torch.Tensor:
+    """Logits of a network that is right and sure."""
+    return torch.stack([torch.where(labels == k, 60.0, -60.0) for k in channels(name)], dim=1)
+
+
+@both_losses
+def test_perfect_prediction_costs_nothing(name: LossName) -> None:
+    labels = some_labels()
+    loss = loss_named(name, CLASSES)(sure_logits(name, labels), labels, all_known())
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+
+
+@both_losses
+def test_sure_background_without_any_organ_costs_nothing(name: LossName) -> None:
+    labels = torch.zeros(2, *SHAPE, dtype=torch.uint8)
+    loss = loss_named(name, CLASSES)(sure_logits(name, labels), labels, all_known())
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+
+
+@both_losses
+def test_sure_and_wrong_costs_more_than_unsure(name: LossName) -> None:
+    labels = some_labels()
+    loss = loss_named(name, CLASSES)
+    unsure = loss(torch.zeros_like(some_logits(name)), labels, all_known())
+    wrong = loss(-sure_logits(name, labels), labels, all_known())
+    assert 0 < unsure < wrong
+    assert torch.isfinite(wrong)
+
+
+@both_losses
+def test_unknown_voxels_have_no_gradient_and_no_say(name: LossName) -> None:
+    labels, logits = some_labels(), some_logits(name)
+    unknown = torch.rand(labels.shape, generator=random(2)) < 0.4
+    labels[unknown] = 255
+    loss = loss_named(name, CLASSES)
+    value = loss(logits, labels, all_known())
+    torch.autograd.backward(value)
+    assert logits.grad is not None
+    everywhere = unknown[:, None].expand_as(logits)
+    assert (logits.grad[everywhere] == 0).all()
+    assert (logits.grad[~everywhere] != 0).all()
+    other = torch.where(everywhere, 7.0, logits.detach())
+    assert loss(other, labels, all_known()).item() == pytest.approx(value.item(), rel=1e-6)
+
+
+@both_losses
+def test_unknown_class_has_no_gradient_and_no_say_where_labelled_background(name: LossName) -> None:
+    labels, logits = some_labels(), some_logits(name)
+    labels[labels == CLASSES[1]] = 0
+    known = all_known()
+    known[0, 1] = False
+    loss = loss_named(name, CLASSES)
+    value = loss(logits, labels, known)
+    torch.autograd.backward(value)
+    channel = channels(name).index(CLASSES[1])
+    background = labels[0] == 0
+    assert logits.grad is not None
+    assert (logits.grad[0, channel][background] == 0).all()
+    assert (logits.grad[1, channel] != 0).all()
+    other = logits.detach().clone()
+    other[0, channel][background] = 9
+    assert loss(other, labels, known).item() == pytest.approx(value.item(), rel=1e-6)
+
+
+@both_losses
+def test_nothing_known_costs_nothing_and_teaches_nothing(name: LossName) -> None:
+    logits = some_logits(name)
+    labels = torch.full((2, *SHAPE), 255, dtype=torch.uint8)
+    value = loss_named(name, CLASSES)(logits, labels, ~all_known())
+    torch.autograd.backward(value)
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
+    assert torch.isfinite(value)
+
+
+def test_sigmoid_of_an_unknown_class_is_told_that_it_is_absent_where_another_is_labelled() -> None:
+    logits = some_logits("dice+focal", batch=1)
+    labels = torch.zeros(1, *SHAPE, dtype=torch.uint8)
+    labels[0, 0, 0, 0] = CLASSES[0]
+    known = torch.tensor([[True, False, True]])
+    torch.autograd.backward(dice_focal(logits, labels, known, classes=CLASSES))
+    assert logits.grad is not None
+    told = logits.grad[0, 1] != 0
+    assert told.sum() == 1
+    assert told[0, 0, 0]
+
+
+@both_losses
+def test_gradient_is_that_of_finite_differences(name: LossName, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = some_labels()
+    labels[0, 0, 0, :2] = 255
+    known = all_known()
+    known[1, 2] = False
+    function = {"dice+focal": dice_focal, "cross-entropy+dice": cross_entropy_dice}[name]
+    # float32 truth would make float32 terms, too coarse for differences
+    monkeypatch.setattr(losses, "one_hot", lambda y, classes: one_hot(y, classes).double())
+    logits = some_logits(name).detach().double().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: function(x, labels, known, classes=CLASSES), (logits,), fast_mode=True
+    )
+
+
+def one_voxel(*probabilities: float) -> torch.Tensor:
+    """Logits (1, channel, 1, 1, 1) whose sigmoids are these."""
+    p = torch.tensor(probabilities)
+    return (p / (1 - p)).log().reshape(1, -1, 1, 1, 1)
+
+
+def test_dice_is_worked_by_hand() -> None:
+    p = torch.tensor([[0.5, 1.0], [0.0, 0.0]]).reshape(1, 2, 1, 1, 2)
+    g = torch.tensor([[1.0, 1.0], [0.0, 1.0]]).reshape(1, 2, 1, 1, 2)
+    whole = torch.ones(1, 1, 1, 1, 2)
+    first = 2 * 1.5 / (1.25 + 2)
+    assert dice(p, g, whole).item() == pytest.approx(1 - (first + 0) / 2)
+    only_first_voxel = torch.tensor([1.0, 0.0]).reshape(1, 1, 1, 1, 2)
+    # 2 * 0.5 / (0.25 + 1); the second class is empty in both: e / e
+    assert dice(p, g, only_first_voxel).item() == pytest.approx(1 - (0.8 + 1) / 2)
+
+
+def test_dice_leaves_classes_that_nobody_speaks_about_out_of_the_mean() -> None:
+    p = torch.tensor([0.5, 0.9]).reshape(1, 2, 1, 1, 1)
+    weight = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1, 1)
+    assert dice(p, torch.ones_like(p), weight).item() == pytest.approx(1 - 2 * 0.5 / 1.25)
+
+
+def test_dice_focal_is_worked_by_hand() -> None:
+    labels = torch.tensor([[[[1]]]], dtype=torch.uint8)
+    known = torch.ones(1, 2, dtype=torch.bool)
+    loss = dice_focal(one_voxel(0.8, 0.4), labels, known, classes=(1, 2), alpha=0.25)
+    overlaps = 2 * 0.8 / (0.64 + 1), 0.0
+    focal = 0.25 * 0.2**2 * -math.log(0.8) + 0.75 * 0.4**2 * -math.log(0.6)
+    assert loss.item() == pytest.approx(1 - sum(overlaps) / 2 + focal / 2, rel=1e-5)
+
+
+def test_cross_entropy_dice_is_worked_by_hand() -> None:
+    labels = torch.tensor([[[[2]]]], dtype=torch.uint8)
+    logits = torch.tensor([0.5, 0.2, 0.3]).log().reshape(1, 3, 1, 1, 1)
+    known = torch.ones(1, 2, dtype=torch.bool)
+    loss = cross_entropy_dice(logits, labels, known, classes=(1, 2))
+    overlaps = 0.0, 2 * 0.3 / (0.09 + 1)
+    assert loss.item() == pytest.approx(1 - sum(overlaps) / 2 - math.log(0.3), rel=1e-5)
+
+
+def test_softmax_runs_over_the_known_channels() -> None:
+    labels = torch.tensor([[[[2]]]], dtype=torch.uint8)
+    logits = torch.tensor([0.5, 0.2, 0.3]).log().reshape(1, 3, 1, 1, 1)
+    loss = cross_entropy_dice(logits, labels, torch.tensor([[False, True]]), classes=(1, 2))
+    p = 0.3 / 0.8
+    assert loss.item() == pytest.approx(1 - 2 * p / (p * p + 1) - math.log(p), rel=1e-5)
+
+
+@both_losses
+def test_half_precision_logits_are_summed_in_float32(name: LossName) -> None:
+    logits = some_logits(name).detach().bfloat16()
+    loss = loss_named(name, CLASSES)(logits, some_labels(), all_known())
+    assert loss.dtype == torch.float32
+
+
+def test_sigmoid_labels_are_the_highest_above_one_half() -> None:
+    logits = torch.cat([one_voxel(0.49, 0.1), one_voxel(0.6, 0.7), one_voxel(0.51, 0.2)])
+    assert hard_labels("sigmoid", logits, (3, 14)).flatten().tolist() == [0, 14, 3]
+
+
+def test_softmax_labels_are_the_highest_channel() -> None:
+    logits = torch.tensor([[2.0, 1, 0], [0, 1, 2], [0, 2, 1]]).reshape(3, 3, 1, 1, 1)
+    assert hard_labels("softmax", logits, (3, 14)).flatten().tolist() == [0, 14, 3]
+
+
+@both_losses
+def test_scores_have_a_background_channel_first(name: LossName) -> None:
+    scores = scores_of(activation_of(name), some_logits(name))
+    assert scores.shape == (2, 1 + len(CLASSES), *SHAPE)
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_hard_labels_carry_no_gradient() -> None:
+    labels = hard_labels("sigmoid", some_logits("dice+focal"), CLASSES)
+    assert labels.dtype == torch.uint8
+    assert not labels.requires_grad
+
+
+class Scaled(nn.Module):
+    """Logits that are a learnt multiple of the image, so that gradients can be worked by hand."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.factor * images
+
+
+def twins() -> Twins:
+    made = iter((Scaled(1.0), Scaled(-0.5)))
+    return Twins(lambda: next(made))
+
+
+def batch_of(labelled: int, unlabelled: int) -> Batch:
+    images = torch.randn(labelled + unlabelled, len(CLASSES), *SHAPE, generator=random(5))
+    return Batch(images, some_labels(labelled), all_known(labelled))
+
+
+LOSS = loss_named("dice+focal", CLASSES)
+
+
+def harden(logits: torch.Tensor) -> torch.Tensor:
+    return hard_labels("sigmoid", logits, CLASSES)
+
+
+def test_three_terms_are_eq_3_worked_by_hand() -> None:
+    network, batch = twins(), batch_of(2, 1)
+    terms = cross_supervised_terms(network, batch, LOSS, harden=harden)
+    p1, p2 = batch.images, -0.5 * batch.images
+    y1, y2 = harden(p1), harden(p2)
+    one, two = all_known(1), all_known(2)
+    expected = {
+        "supervised": LOSS(p1[:2], batch.labels, two) + LOSS(p2[:2], batch.labels, two),
+        "cross_labelled": LOSS(p1[:2], y2[:2], two) + LOSS(p2[:2], y1[:2], two),
+        "cross_unlabelled": LOSS(p1[2:], y2[2:], one) + LOSS(p2[2:], y1[2:], one),
+    }
+    assert set(terms) == set(expected)
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value.item(), rel=1e-6), name
+    assert sum_of(terms.values()).item() == pytest.approx(sum(v.item() for v in expected.values()), rel=1e-6)
+
+
+def test_no_gradient_passes_through_hard_labels() -> None:
+    network, batch = twins(), batch_of(1, 1)
+    terms = cross_supervised_terms(network, batch, LOSS, harden=harden)
+    torch.autograd.backward(terms["cross_labelled"] + terms["cross_unlabelled"])
+    for own, other, factor in ((network.f1, -0.5, 1.0), (network.f2, 1.0, -0.5)):
+        alone = torch.tensor(factor, requires_grad=True)
+        parts = (batch.images[:1], batch.images[1:])
+        torch.autograd.backward(sum_of(LOSS(alone * x, harden(other * x), all_known(1)) for x in parts))
+        assert own.factor.grad is not None
+        torch.testing.assert_close(own.factor.grad, alone.grad)
+
+
+def test_unlabelled_term_is_there_only_with_unlabelled_patches() -> None:
+    terms = cross_supervised_terms(twins(), batch_of(2, 0), LOSS, harden=harden)
+    assert set(terms) == {"supervised", "cross_labelled"}
+
+
+def test_ramp_weighs_both_cross_terms_and_not_the_supervised_one() -> None:
+    batch = batch_of(1, 1)
+    full = cross_supervised_terms(twins(), batch, LOSS, harden=harden)
+    half = cross_supervised_terms(twins(), batch, LOSS, harden=harden, weight=0.5)
+    for name, factor in (("supervised", 1), ("cross_labelled", 0.5), ("cross_unlabelled", 0.5)):
+        assert half[name].item() == pytest.approx(factor * full[name].item())
+
+
+def test_unknown_voxels_of_the_annotation_are_still_heard_by_the_cross_term() -> None:
+    batch = batch_of(1, 0)
+    silent = batch._replace(labels=torch.full_like(batch.labels, 255))
+    terms = cross_supervised_terms(twins(), silent, LOSS, harden=harden)
+    heard = cross_supervised_terms(twins(), batch, LOSS, harden=harden)
+    assert terms["cross_labelled"].item() == heard["cross_labelled"].item() > 0
+
+
+def test_plain_supervision_is_the_loss_itself() -> None:
+    batch = batch_of(2, 0)
+    terms = supervised_terms(Scaled(1.0), batch, LOSS)
+    assert set(terms) == {"supervised"}
+    assert terms["supervised"].item() == LOSS(batch.images, batch.labels, batch.known).item()
+
+
+def test_ramp_rises_from_e_to_the_minus_5_to_1() -> None:
+    assert ramp_up(0) == pytest.approx(math.exp(-5))
+    assert ramp_up(0.5) == pytest.approx(math.exp(-1.25))
+    assert ramp_up(1) == ramp_up(2) == 1
+
+
+SMALL = UNetSettings(widths=(4, 6), strides=((1, 2, 2),), stem=(1, 1, 1), channels=3, prior=0.02)
+
+
+def test_twins_differ_at_initialisation() -> None:
+    torch.manual_seed(0)
+    network = build_network(SMALL, "cross")
+    assert isinstance(network, Twins)
+    images = torch.randn(1, 1, 4, 8, 8)
+    first, second = network(images)
+    assert first.shape == second.shape == (1, 3, 4, 8, 8)
+    assert (first - second).abs().max() > 1e-3
+
+
+def test_plain_supervision_has_one_network() -> None:
+    assert isinstance(build_network(SMALL, "plain"), UNet)
+
+
+@pytest.mark.parametrize(
+    ("stem", "strides"),
+    [
+        ((1, 1, 1), ()),
+        ((1, 1, 1), ((2, 2, 2), (1, 2, 2))),
+        ((1, 2, 2), ((2, 2, 2),)),
+        ((2, 2, 2), ((1, 2, 2), (2, 2, 2))),
+        ((4, 1, 2), ((1, 1, 1), (1, 3, 1))),
+    ],
+)
+def test_logits_have_the_shape_of_the_image(
+    stem: tuple[int, int, int], strides: tuple[tuple[int, int, int], ...]
+) -> None:
+    widths = (4, 5, 6)[: len(strides) + 1]
+    settings = UNetSettings(widths=widths, strides=strides, stem=stem, channels=2, prior=0.5)
+    # twice the divisor, since instance norm has nothing to compare on a single voxel
+    shape = tuple(2 * d for d in settings.divisor)
+    assert UNet(settings)(torch.randn(2, 1, *shape)).shape == (2, 2, *shape)
+
+
+def test_divisor_is_the_product_of_stem_and_strides() -> None:
+    settings = SMALL.model_copy(update={"stem": (1, 2, 2), "strides": ((2, 2, 2), (1, 2, 1))})
+    assert settings.divisor == (2, 8, 4)
+
+
+def test_strides_that_do_not_match_widths_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 widths need 1 strides, not 2"):
+        UNet(SMALL.model_copy(update={"strides": ((2, 2, 2), (2, 2, 2))}))
+
+
+@pytest.mark.parametrize("stem", [(1, 1, 1), (2, 2, 2)])
+def test_every_channel_starts_at_its_prior(stem: tuple[int, int, int]) -> None:
+    head = UNet(SMALL.model_copy(update={"stem": stem})).head
+    assert head.bias is not None
+    assert torch.allclose(head.bias.sigmoid(), torch.tensor(0.02))
+
+
+@pytest.mark.parametrize(("round_name", "parameters"), [("os1", 48_239_789), ("ots2", 48_239_855)])
+def test_papers_size_has_its_number_of_parameters(round_name: str, parameters: int) -> None:
+    settings = load_round(round_name, "flare23", folder=JOBS).network
+    with torch.device("meta"):
+        network = UNet(settings)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("progress", "factor"), [(0, 1), (0.6599, 1), (0.66, 0.1), (0.8599, 0.1), (0.86, 0.05), (0.999, 0.05)]
+)
+def test_steps_fall_at_66_and_86_percent(progress: float, factor: float) -> None:
+    assert learning_rate("steps", progress) == factor
+
+
+def test_poly_is_one_minus_t_to_the_0_9() -> None:
+    assert learning_rate("poly", 0) == 1
+    assert learning_rate("poly", 0.5) == pytest.approx(0.5**0.9)
+    assert learning_rate("poly", 0.999) < 0.01
+
+
+@pytest.mark.parametrize("amx", [True, False])
+@pytest.mark.parametrize("avx", [True, False])
+def test_cpu_autocasts_only_with_bf16_in_hardware(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx, raising=False)
+    with precision.autocast(torch.device("cpu")):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if amx or avx else torch.float32)
+
+
+def test_cpu_without_either_check_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert not precision.has_bf16(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_gpu_that_emulates_bf16_computes_in_float32(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    def supported(*, including_emulation: bool) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert precision.has_bf16(torch.device("cuda")) is native
+
+
+GoOn = Callable[[nn.Module, nn.Module], dict[str, torch.Tensor]]
+
+
+@pytest.fixture
+def go_on(monkeypatch: pytest.MonkeyPatch) -> GoOn:
+    """Stores `parent`, lets `child` go on from it, and gives the child's tensors."""
+
+    def run(parent: nn.Module, child: nn.Module) -> dict[str, torch.Tensor]:
+        weights = save(parent.state_dict())
+        model = SimpleNamespace(weights_bytes=lambda: weights)
+        store = SimpleNamespace(model=lambda _id: model)
+        monkeypatch.setattr(checkpoints, "Store", SimpleNamespace(open=lambda _location: store))
+        checkpoints.go_on_from(child, "anywhere", "os1.v1")
+        return child.state_dict()
+
+    return run
+
+
+def same(child: dict[str, torch.Tensor], parent: nn.Module, prefix: str = "") -> bool:
+    return all(torch.equal(child[prefix + n], t) for n, t in parent.state_dict().items())
+
+
+def test_twins_go_on_from_twins(go_on: GoOn) -> None:
+    parent = build_network(SMALL, "cross")
+    assert same(go_on(parent, build_network(SMALL, "cross")), parent)
+
+
+def test_single_network_goes_on_from_f1(go_on: GoOn) -> None:
+    parent = Twins(lambda: UNet(SMALL))
+    assert same(go_on(parent, build_network(SMALL, "plain")), parent.f1)
+
+
+def test_only_f1_goes_on_from_a_single_network(go_on: GoOn) -> None:
+    parent, child = UNet(SMALL), Twins(lambda: UNet(SMALL))
+    fresh = {n: t.clone() for n, t in child.f2.state_dict().items()}
+    tensors = go_on(parent, child)
+    assert same(tensors, parent, "f1.")
+    assert all(torch.equal(tensors[f"f2.{n}"], t) for n, t in fresh.items())
+
+
+def test_tensors_of_another_shape_stay_fresh(go_on: GoOn) -> None:
+    parent, child = UNet(SMALL), UNet(SMALL.model_copy(update={"channels": 5}))
+    fresh = child.head.weight.detach().clone()
+    tensors = go_on(parent, child)
+    assert torch.equal(tensors["head.weight"], fresh)
+    assert torch.equal(tensors["encoder.0.0.weight"], parent.state_dict()["encoder.0.0.weight"])
+
+
+@both_losses
+def test_a_few_steps_learn_a_bright_cube(name: LossName) -> None:
+    torch.manual_seed(0)
+    size = 8
+    labels = torch.zeros(1, size, size, size, dtype=torch.uint8)
+    labels[:, 2:6, 2:6, 2:6] = 1
+    images = F.pad(torch.ones(1, 1, 4, 4, 4), [2] * 6) + 0.1 * torch.randn(1, 1, size, size, size)
+    count = len(channels_of(activation_of(name), (1,)))
+    network = UNet(SMALL.model_copy(update={"channels": count}))
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    loss = loss_named(name, (1,))
+    for _ in range(80):
+        optimiser.zero_grad()
+        torch.autograd.backward(loss(network(images), labels, torch.ones(1, 1, dtype=torch.bool)))
+        optimiser.step()
+    predicted = hard_labels(activation_of(name), network(images), (1,))
+    assert (predicted == labels).float().mean() > 0.95
+    assert predicted.sum() > 0
