@@ -6,7 +6,6 @@ import sys
 import time
 from typing import TextIO
 
-
 LOG_SECONDS = 30
 """A log gets a line this often at most."""
 
