@@ -97,6 +97,8 @@ def endless(
     cases: Sequence[str], load: Callable[[str], TrainingCase], *, each: int, random: np.random.Generator
 ) -> Iterator[TrainingCase]:
     """Go through the cases in random order for ever, giving every loaded case `each` times in a row."""
+    if not cases:
+        raise ValueError("there are no cases to go through")
     while True:
         for i in random.permutation(len(cases)):
             case = load(cases[i])
