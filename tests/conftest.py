@@ -1,8 +1,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# how long an example takes says how busy the machine is, not whether the code is right
+settings.register_profile("pwsseg", deadline=None)
+settings.load_profile("pwsseg")
 
 
 @pytest.fixture(scope="session")

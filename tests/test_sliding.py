@@ -94,7 +94,7 @@ def test_weights_are_one_at_the_centre_symmetric_and_never_zero() -> None:
     assert weights[2, 20, 1] == pytest.approx(np.exp(-0.5 * (4 / (33 / 8)) ** 2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SHAPES, PATCHES, OVERLAPS, st.integers(1, 4))
 def test_streamed_scores_equal_the_whole_volume_method(
     shape: Shape, patch: Shape, overlap: float, batch: int
@@ -142,7 +142,7 @@ def given_in_order(scores: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
     return ((z, scores[:, z]) for z in range(scores.shape[1]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SHAPES, SHAPES)
 def test_labels_on_grid_equal_trilinear_interpolation_and_argmax(old: Shape, new: Shape) -> None:
     scores = scores_of_slices(old[0], old[1:])
