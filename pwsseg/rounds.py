@@ -230,16 +230,17 @@ class RoundSettings(_Settings):
     def pinned(self) -> dict[str, Any]:
         """The settings as they go into records: science, the stage's own size and the seed.
 
-        The other stage's table and what only decides speed are left out, so that changing them makes no
-        new version.
+        The other stage's table, the number of epochs that this round does not use, and what only decides
+        speed are left out, so that changing them makes no new version.
         """
         size = self.scale.model_dump(mode="json", include={"spacing", "overlap", "training_workers"})
+        stage = self.stage.model_dump(mode="json", exclude={"epochs", "epochs_going_on"})
         return {
             "round": self.name,
             "seed": self.seed,
             "science": self.science.model_dump(mode="json", exclude={"about"}),
             "size": size
-            | {"stage": self.stage.model_dump(mode="json"), "patches_each": self.scale.patches_each},
+            | {"stage": stage | {"epochs": self.epochs}, "patches_each": self.scale.patches_each},
         }
 
 

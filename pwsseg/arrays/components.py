@@ -22,8 +22,7 @@ def keep_largest(
     statistics = cc3d.statistics(components)
     sizes = statistics["voxel_counts"]
     owner = np.zeros(len(sizes), dtype=np.uint8)
-    flat = np.unique(components.ravel(), return_index=True)
-    owner[flat[0]] = labels.ravel()[flat[1]]
+    owner[components.ravel()] = labels.ravel()
     wrong = np.zeros(len(sizes), dtype=bool)
     for organ in organs:
         mine = np.flatnonzero(owner == organ)

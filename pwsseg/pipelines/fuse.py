@@ -86,10 +86,11 @@ def target_labels(
             pseudo = np.where((annotation == tumor) & (divided != 0), divided, pseudo)
             annotation = divided
         annotation = restrict(annotation, to=science.classes)
-    if pseudo is None:
-        if annotation is None:
-            raise ValueError("a target needs an annotation or pseudo labels")
-        return annotation
+    if annotation is None and pseudo is None:
+        raise ValueError("a target needs an annotation or pseudo labels")
+    if annotation is not None and (pseudo is None or annotated >= set(science.classes)):
+        return annotation  # nothing is left open: what is not annotated is background
+    assert pseudo is not None
     if annotation is None:
         annotation = np.zeros_like(pseudo)
     return fuse(annotation, pseudo, annotated=annotated, tumor=tumor, rule=science.fusion)
