@@ -25,7 +25,6 @@ from pwsseg.values import FLARE23, SettingsError
 
 ANNOTATION = "annotation"
 """The name of the layer that holds what people drew."""
-
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Millimetres = Annotated[float, Field(gt=0)]
@@ -205,9 +204,12 @@ class RoundSettings(_Settings):
     @property
     def network(self) -> UNetSettings:
         """What builds the round's network."""
-        return self.stage.network(
-            channels=len(channels_of(activation_of(self.science.loss), self.science.classes))
-        )
+        return self.stage.network(channels=len(self.channels))
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The label of each output channel."""
+        return channels_of(activation_of(self.science.loss), self.science.classes)
 
     @property
     def prediction(self) -> PredictionSettings:
@@ -230,8 +232,7 @@ class RoundSettings(_Settings):
     def pinned(self) -> dict[str, Any]:
         """The settings as they go into records: science, the stage's own size and the seed.
 
-        The other stage's table, the number of epochs that this round does not use, and what only decides
-        speed are left out, so that changing them makes no new version.
+        What this round does not use, and what only decides speed, is left out: it makes no new version.
         """
         size = self.scale.model_dump(mode="json", include={"spacing", "overlap", "training_workers"})
         stage = self.stage.model_dump(mode="json", exclude={"epochs", "epochs_going_on"})

@@ -88,7 +88,7 @@ def test_organ_rounds_have_a_channel_an_organ_and_others_one_more_for_background
 def test_a_round_from_scratch_trains_the_stages_epochs_and_others_those_of_going_on() -> None:
     for name in ROUNDS:
         settings = load_round(name, "laptop", folder=JOBS)
-        fresh = name in ("os1", "ots1")
+        fresh = name == "os1"
         assert settings.epochs == (settings.stage.epochs if fresh else settings.stage.epochs_going_on)
 
 

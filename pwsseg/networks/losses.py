@@ -20,6 +20,9 @@ LossName = Literal["dice+focal", "cross-entropy+dice"]
 Activation = Literal["sigmoid", "softmax"]
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
+IGNORED = -100
+"""The channel of an unknown voxel."""
+
 EPSILON = 1e-8
 """Of the Dice quotient (METHOD.md, cross supervision)."""
 
@@ -74,16 +77,25 @@ def cross_entropy_dice(
 
     The channels of classes that are unknown in a case are left out of its softmax.
     """
-    unheard = ~F.pad(known, (1, 0), value=True)[:, :, None, None, None]
-    heard_logits = logits.masked_fill(unheard, torch.finfo(logits.dtype).min)
+    heard = F.pad(known, (1, 0), value=True)
+    channels = _channels(labels, classes)
+    if not heard.all():
+        logits = logits.masked_fill(~heard[:, :, None, None, None], torch.finfo(logits.dtype).min)
+        spoken = heard.gather(1, channels.clamp_min(0).flatten(1)).view_as(channels)
+        channels = channels.masked_fill(~spoken, IGNORED)
+    log_probabilities = logits.log_softmax(1)
+    entropy = F.nll_loss(log_probabilities, channels, ignore_index=IGNORED, reduction="sum")
     weight = (labels != UNKNOWN)[:, None].float()
-    truth = one_hot(labels, (0, *classes))
-    log_probabilities = heard_logits.log_softmax(1)
-    entropy = -(log_probabilities * truth).masked_fill(unheard, 0).sum(1, keepdim=True) * weight
-    overlap = dice(
-        log_probabilities.exp()[:, 1:], truth[:, 1:], weight * known[:, :, None, None, None].float()
-    )
-    return overlap + entropy.sum() / weight.sum().clamp_min(1)
+    known_voxels = weight * known[:, :, None, None, None].float()
+    overlap = dice(log_probabilities[:, 1:].exp(), one_hot(labels, classes), known_voxels)
+    return overlap + entropy / weight.sum().clamp_min(1)
+
+
+def _channels(labels: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:
+    """Labels (batch, z, y, x) -> the channel of each voxel, background first; unknown voxels are ignored."""
+    channel = torch.full((UNKNOWN + 1,), IGNORED, device=labels.device)
+    channel[[0, *classes]] = torch.arange(len(classes) + 1, device=labels.device)
+    return channel[labels.long()]
 
 
 def loss_named(name: LossName, classes: tuple[int, ...]) -> Loss:

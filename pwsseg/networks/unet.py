@@ -19,6 +19,9 @@ from torch import nn
 
 Stride = tuple[int, int, int]
 
+HEAD = "head"
+"""The name of the last layer, the only one that knows classes."""
+
 
 class UNetSettings(BaseModel):
     """What builds the network again, kept in the model's record."""

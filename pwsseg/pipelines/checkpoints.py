@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load, load_file, save_file
 
 from pwsseg.networks.losses import channels_of
+from pwsseg.networks.transfer import carry_over
 from pwsseg.rounds import PredictionSettings
 from pwsseg.store import Model, ModelPins, Store
 
@@ -49,20 +50,10 @@ def resume(network: torch.nn.Module, optimiser: torch.optim.Optimizer, checkpoin
     return curve
 
 
-def go_on_from(network: torch.nn.Module, location: str, model_id: str) -> None:
-    """Start from a stored model: every tensor of the same name and shape; the others stay fresh.
-
-    A single network takes f1 of a cross-supervised model; f2 stays fresh where the model has none, since
-    two equal sub-networks would have nothing to teach each other.
-    """
-    stored = load(Store.open(location).model(model_id).weights_bytes())
-    own = network.state_dict()
-    for name, tensor in own.items():
-        names = (name, name.removeprefix("f1."), f"f1.{name}")
-        found = next((stored[n] for n in names if n in stored), None)
-        if found is not None and found.shape == tensor.shape:
-            own[name] = found
-    network.load_state_dict(own)
+def go_on_from(network: torch.nn.Module, model: Model, *, channels: tuple[int, ...]) -> None:
+    """Start from a stored model; `channels` are the labels of the network's own output channels."""
+    stored = load(model.weights_bytes())
+    carry_over(network, stored, stored_channels=model.trained.classes, channels=channels)
 
 
 def keep_model(store: Store, pins: ModelPins, checkpoint: Path, prediction: PredictionSettings) -> Model:

@@ -120,7 +120,8 @@ def _train_in_worker(config: dict[str, Any]) -> None:
     torch.manual_seed(settings.seed)
     network = build_network(settings.network, settings.science.supervision)
     if config["starts_from"]:
-        go_on_from(network, *config["starts_from"])
+        location, model = config["starts_from"]
+        go_on_from(network, Store.open(location).model(model), channels=settings.channels)
     network = prepare_model(network)
     optimiser = torch.optim.Adam(
         network.parameters(), betas=settings.science.betas, weight_decay=settings.science.weight_decay
