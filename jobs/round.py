@@ -43,15 +43,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--round", required=True, help="os1, os2, ots1, ots2 or all: a file in jobs/rounds")
-    parser.add_argument("--scale", default="flare23", help="a file in jobs/scales (default: flare23)")
+    parser.add_argument("--round", required=True, help="os1, os2, ots1, ots2 or all: a file in rounds/")
+    parser.add_argument("--scale", default="flare23", help="a file in scales/ (default: flare23)")
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of initialisation and sampling (default: 0)"
     )
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        default=JOBS,
+        help="folder of rounds/ and scales/ (default: beside this script)",
+    )
     add_store(parser)
     given = parser.parse_args()
-    names = round_names(JOBS) if given.round == "all" else [given.round]
-    rounds = [load_round(name, given.scale, folder=JOBS, seed=given.seed) for name in names]
+    folder = given.settings
+    names = round_names(folder) if given.round == "all" else [given.round]
+    rounds = [load_round(name, given.scale, folder=folder, seed=given.seed) for name in names]
     store = Store.open(store_location(given.store))
     if given.round != "all":
         pin_sources(store, rounds[0])  # refuse before a cluster is started
