@@ -29,7 +29,7 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Millimetres = Annotated[float, Field(gt=0)]
 Shape = tuple[Count, Count, Count]
-Part = TypeVar("Part", bound="_Settings")
+Part = TypeVar("Part", bound=BaseModel)
 
 
 class _Settings(BaseModel):
@@ -100,7 +100,8 @@ class Science(_Settings):
     weight_decay: float = Field(ge=0)
     clip_hu: tuple[float, float]
     foreground: Fraction
-    """Share of labelled patches that are centred on a voxel of a random class."""
+    favoured: dict[int, Fraction]
+    """Share of labelled patches centred on a class present; classes that take a share of these alone."""
     augmentation: AugmentationSettings
     predicts: tuple[Literal["full", "partial", "unlabelled"], ...]
     """Kinds of training case to predict; held-out validation cases always are."""
@@ -261,18 +262,13 @@ def load_round(name: str, scale: str, *, folder: Path, seed: int = 0) -> RoundSe
             f"{', '.join(both)} stands both in rounds/{name}.toml and in scales/{scale}.toml; a round holds "
             f"science and a scale holds size: remove it from one of them"
         )
-    settings = RoundSettings(
-        name=name,
-        scale_name=scale,
-        seed=seed,
-        science=_validated(Science, science, folder / "rounds" / f"{name}.toml"),
-        scale=_validated(Scale, size, folder / "scales" / f"{scale}.toml"),
-    )
-    for fault in _science_faults(settings.science, folder / "rounds"):
+    checked = _validated(Science, science, folder / "rounds" / f"{name}.toml")
+    sized = _validated(Scale, size, folder / "scales" / f"{scale}.toml")
+    for fault in _science_faults(checked, folder / "rounds"):
         raise SettingsError(f"{folder / 'rounds' / name}.toml: {fault}")
-    for fault in _size_faults(settings.scale):
+    for fault in _size_faults(sized):
         raise SettingsError(f"{folder / 'scales' / scale}.toml: {fault}")
-    return settings
+    return RoundSettings(name=name, scale_name=scale, seed=seed, science=checked, scale=sized)
 
 
 def round_names(folder: Path) -> list[str]:

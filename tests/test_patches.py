@@ -143,9 +143,20 @@ def training_case(labels: NDArray[np.uint8]) -> TrainingCase:
     return TrainingCase("case", image, torch.from_numpy(labels), known, SPACING, places)
 
 
-def cut(source: TrainingCase, *, foreground: float, random: np.random.Generator) -> Patch:
+def cut(
+    source: TrainingCase,
+    *,
+    foreground: float,
+    random: np.random.Generator,
+    favoured: dict[int, float] | None = None,
+) -> Patch:
     return cut_patch(
-        source, patch=(4, 4, 4), foreground=foreground, augmentation=NO_AUGMENTATION, random=random
+        source,
+        patch=(4, 4, 4),
+        foreground=foreground,
+        favoured=favoured or {},
+        augmentation=NO_AUGMENTATION,
+        random=random,
     )
 
 
@@ -162,6 +173,17 @@ def test_foreground_patches_hold_a_class_present_and_every_class_is_drawn_alike(
     seen = [labels_of(cut(source, foreground=1, random=random)) for _ in range(200)]
     assert all(found & {1, 7} for found in seen)
     assert 60 <= sum(7 in found for found in seen) <= 140, "one voxel is drawn as often as half the volume"
+
+
+def test_favoured_class_gets_its_share_where_it_is_present() -> None:
+    labels = np.zeros((20, 20, 20), np.uint8)
+    for label, z in enumerate((2, 6, 10, 14), start=1):
+        labels[z] = label
+    labels[18, 18, 18] = 14
+    source, random = training_case(labels), rng()
+    favoured = {14: 0.5, 13: 1.0}  # class 13 is not in this case
+    seen = [labels_of(cut(source, foreground=1, favoured=favoured, random=random)) for _ in range(200)]
+    assert 100 <= sum(14 in found for found in seen) <= 150, "half, and its fifth of the other half"
 
 
 def test_without_foreground_a_rare_class_is_rare() -> None:

@@ -6,7 +6,7 @@ class drawn evenly, so that an adrenal gland is seen as often as the liver.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,11 +60,17 @@ def cut_patch(
     *,
     patch: Shape,
     foreground: float,
+    favoured: Mapping[int, float],
     augmentation: AugmentationSettings,
     random: np.random.Generator,
 ) -> Patch:
-    """Cut one augmented patch; with probability `foreground` around a voxel of a random class present."""
-    centre = _centre(source, patch, foreground, random)
+    """Cut one augmented patch; with probability `foreground` around a voxel of a random class present.
+
+    `favoured` gives classes the share of these patches that they get wherever they are present.
+    """
+    centred = source.places and random.random() < foreground
+    label = _class_to_see(source, favoured, random) if centred else None
+    centre = _centre(source, patch, label, random)
     image, labels = warp_patch(
         source.image,
         source.labels,
@@ -77,16 +83,23 @@ def cut_patch(
     return Patch(source.case, image, labels, source.known)
 
 
+def _class_to_see(source: TrainingCase, favoured: Mapping[int, float], random: np.random.Generator) -> int:
+    """A class present: a favoured one with its share of chances, else any with the same chance."""
+    for label, share in favoured.items():
+        if label in source.places and random.random() < share:
+            return label
+    return int(random.choice(sorted(source.places)))
+
+
 def _centre(
-    source: TrainingCase, patch: Shape, foreground: float, random: np.random.Generator
+    source: TrainingCase, patch: Shape, label: int | None, random: np.random.Generator
 ) -> tuple[float, float, float]:
-    """A patch centre (z, y, x) whose patch stays inside the volume where it fits."""
+    """A patch centre (z, y, x), near a voxel of `label` or anywhere; the patch stays inside if it fits."""
     shape = source.image.shape
-    if source.places and random.random() < foreground:
-        label = random.choice(sorted(source.places))
-        wanted = random.choice(source.places[int(label)]) + random.uniform(-0.25, 0.25, 3) * patch
-    else:
+    if label is None:
         wanted = random.uniform(0, np.asarray(shape) - 1)
+    else:
+        wanted = random.choice(source.places[label]) + random.uniform(-0.25, 0.25, 3) * patch
     low = (np.asarray(patch) - 1) / 2
     high = np.asarray(shape) - 1 - low
     z, y, x = np.where(high > low, np.clip(wanted, low, high), (np.asarray(shape) - 1) / 2)

@@ -195,7 +195,7 @@ def _add_tumor(vary: Vary, canvas: Canvas, person: Person) -> None:
     near, distance = canvas.distances(person.shapes[host])
     own = canvas.labels[near] == host
     near, depth = near[own], -distance[own]
-    radius = min(vary.between(4, 20), float(depth.max()) + 3)
+    radius = min(vary.between(6, 26), float(depth.max()) + 3)
     # Growths of a hollow organ sit in its wall, others may lie anywhere.
     hollow = host in (organs.STOMACH, organs.DUODENUM)
     fits = depth < 6 if hollow else depth >= min(0.5 * radius, 0.7 * float(depth.max()))
@@ -212,7 +212,7 @@ def _add_tumor(vary: Vary, canvas: Canvas, person: Person) -> None:
 
 
 def _paint_tumor(vary: Vary, canvas: Canvas, mass: Shape, *, host: int, base: float) -> None:
-    contrast = vary.between(35, 65) if vary.chance(0.2) else -vary.between(35, 75)
+    contrast = vary.between(60, 110) if vary.chance(0.2) else -vary.between(80, 125)
     if host in (organs.STOMACH, organs.DUODENUM):
         contrast = vary.between(0, 25)
     near, distance = canvas.distances(mass)
@@ -238,11 +238,11 @@ def _scanned(rng: np.random.Generator, hu: FloatGrid, geometry: Geometry) -> NDA
 class CorpusPlan:
     """How many cases of each kind; the kinds are FLARE23's."""
 
-    organs: int = 8
-    five_organs: int = 3
-    five_organs_and_tumor: int = 6
+    organs: int = 10
+    five_organs: int = 2
+    five_organs_and_tumor: int = 7
     tumor_only: int = 3
-    unannotated: int = 6
+    unannotated: int = 5
     validation: int = 6
 
 

@@ -67,6 +67,7 @@ class PatchFeed:
                 case,
                 patch=self._settings.stage.patch,
                 foreground=science.foreground,
+                favoured=science.favoured,
                 augmentation=science.augmentation,
                 random=random,
             )
