@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
     "jobs",
-    "pwsseg/cli.py",
+    "pwsseg/cli",
     "pwsseg/pipelines",
     "pwsseg/rounds.py",
     "pwsseg/report",
@@ -37,8 +37,8 @@ ONLY_IN = {
     "cc3d": {"pwsseg/arrays"},
     "surface_distance": {"pwsseg/arrays"},
     "scipy": {"pwsseg/arrays", "pwsseg/report"},
-    "numpy": set(ROOMS) - {"jobs", "pwsseg/cli.py", "pwsseg/rounds.py"},
-    "pydantic": set(ROOMS) - {"jobs", "pwsseg/cli.py", "pwsseg/report"},
+    "numpy": set(ROOMS) - {"jobs", "pwsseg/cli", "pwsseg/rounds.py"},
+    "pydantic": set(ROOMS) - {"jobs", "pwsseg/cli", "pwsseg/report"},
 }
 """Every library outside the standard one, and the rooms that may know it."""
 
