@@ -22,7 +22,6 @@ from pwsseg.networks.losses import (
     dice_focal,
     hard_labels,
     loss_named,
-    one_hot,
     scores_of,
 )
 from pwsseg.networks.schedules import learning_rate
@@ -36,7 +35,7 @@ from pwsseg.networks.supervision import (
     supervised_terms,
 )
 from pwsseg.networks.transfer import carry_over
-from pwsseg.networks.unet import UNet, UNetSettings
+from pwsseg.networks.unet import Convolution, UNet, UNetSettings
 from pwsseg.rounds import load_round
 
 CLASSES = (1, 3, 14)
@@ -165,14 +164,12 @@ def test_sigmoid_of_an_unknown_class_is_told_that_it_is_absent_where_another_is_
 
 
 @both_losses
-def test_gradient_is_that_of_finite_differences(name: LossName, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradient_is_that_of_finite_differences(name: LossName) -> None:
     labels = some_labels()
     labels[0, 0, 0, :2] = 255
     known = all_known()
     known[1, 2] = False
     function = {"dice+focal": dice_focal, "cross-entropy+dice": cross_entropy_dice}[name]
-    # float32 truth would make float32 terms, too coarse for differences
-    monkeypatch.setattr(losses, "one_hot", lambda y, classes: one_hot(y, classes).double())
     logits = some_logits(name).detach().double().requires_grad_()
     assert torch.autograd.gradcheck(
         lambda x: function(x, labels, known, classes=CLASSES), (logits,), fast_mode=True
@@ -186,20 +183,19 @@ def one_voxel(*probabilities: float) -> torch.Tensor:
 
 
 def test_dice_is_worked_by_hand() -> None:
-    p = torch.tensor([[0.5, 1.0], [0.0, 0.0]]).reshape(1, 2, 1, 1, 2)
-    g = torch.tensor([[1.0, 1.0], [0.0, 1.0]]).reshape(1, 2, 1, 1, 2)
-    whole = torch.ones(1, 1, 1, 1, 2)
+    # p = 0.5, 1.0 and g = 1, 1 of the first class; p = 0, 0 and g = 0, 1 of the second
+    overlap, predicted, true = torch.tensor([[1.5, 0.0], [1.25, 0.0], [2.0, 1.0]])
+    both = torch.tensor([True, True])
     first = 2 * 1.5 / (1.25 + 2)
-    assert dice(p, g, whole).item() == pytest.approx(1 - (first + 0) / 2)
-    only_first_voxel = torch.tensor([1.0, 0.0]).reshape(1, 1, 1, 1, 2)
-    # 2 * 0.5 / (0.25 + 1); the second class is empty in both: e / e
-    assert dice(p, g, only_first_voxel).item() == pytest.approx(1 - (0.8 + 1) / 2)
+    assert dice(overlap, predicted, true, heard=both).item() == pytest.approx(1 - (first + 0) / 2)
+    nothing = torch.zeros(2)
+    assert dice(nothing, nothing, nothing, heard=both).item() == pytest.approx(0)
 
 
 def test_dice_leaves_classes_that_nobody_speaks_about_out_of_the_mean() -> None:
-    p = torch.tensor([0.5, 0.9]).reshape(1, 2, 1, 1, 1)
-    weight = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1, 1)
-    assert dice(p, torch.ones_like(p), weight).item() == pytest.approx(1 - 2 * 0.5 / 1.25)
+    overlap, predicted, true = torch.tensor([[0.5, 0.9], [0.25, 0.81], [1.0, 1.0]])
+    heard = torch.tensor([True, False])
+    assert dice(overlap, predicted, true, heard=heard).item() == pytest.approx(1 - 2 * 0.5 / 1.25)
 
 
 def test_dice_focal_is_worked_by_hand() -> None:
@@ -384,6 +380,14 @@ def test_logits_have_the_shape_of_the_image(
     # twice the divisor, since instance norm has nothing to compare on a single voxel
     shape = tuple(2 * d for d in settings.divisor)
     assert UNet(settings)(torch.randn(2, 1, *shape)).shape == (2, 2, *shape)
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2), (1, 2, 2)])
+def test_convolution_padded_beforehand_is_the_padded_convolution(stride: tuple[int, int, int]) -> None:
+    image = torch.randn(2, 3, 4, 6, 8, generator=random(0)).requires_grad_()
+    convolution = Convolution(3, 5, stride)
+    expected = F.conv3d(image, convolution.weight, None, stride, padding=1)
+    assert torch.allclose(convolution(image), expected, atol=1e-6)
 
 
 def test_divisor_is_the_product_of_stem_and_strides() -> None:

@@ -195,7 +195,7 @@ def _add_tumor(vary: Vary, canvas: Canvas, person: Person) -> None:
     near, distance = canvas.distances(person.shapes[host])
     own = canvas.labels[near] == host
     near, depth = near[own], -distance[own]
-    radius = min(vary.between(6, 26), float(depth.max()) + 3)
+    radius = min(vary.between(9, 30), float(depth.max()) + 3)
     # Growths of a hollow organ sit in its wall, others may lie anywhere.
     hollow = host in (organs.STOMACH, organs.DUODENUM)
     fits = depth < 6 if hollow else depth >= min(0.5 * radius, 0.7 * float(depth.max()))
@@ -240,8 +240,8 @@ class CorpusPlan:
 
     organs: int = 10
     five_organs: int = 2
-    five_organs_and_tumor: int = 7
-    tumor_only: int = 3
+    five_organs_and_tumor: int = 8
+    tumor_only: int = 4
     unannotated: int = 5
     validation: int = 6
 

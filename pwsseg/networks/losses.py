@@ -27,22 +27,20 @@ EPSILON = 1e-8
 """Of the Dice quotient (METHOD.md, cross supervision)."""
 
 
-def one_hot(labels: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:
-    """Uint8 labels (batch, z, y, x) -> float (batch, class, z, y, x)."""
-    ids = torch.tensor(classes, dtype=labels.dtype, device=labels.device)
-    return (labels[:, None] == ids[:, None, None, None]).float()
+SPACE = (0, 2, 3, 4)
+"""The axes of (batch, channel, z, y, x) that a class is summed over."""
 
 
-def dice(probabilities: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """1 - mean over classes of (2 sum pg + e) / (sum p^2 + sum g^2 + e), e = 1e-8, on weighted voxels.
+def dice(
+    overlap: torch.Tensor, predicted: torch.Tensor, true: torch.Tensor, *, heard: torch.Tensor
+) -> torch.Tensor:
+    """1 - mean over the classes heard of (2 sum pg + e) / (sum p^2 + sum g^2 + e), e = 1e-8.
 
-    Sums run over batch and space; a class without any weighted voxel is left out of the mean.
+    `overlap` is sum pg of each class, `predicted` sum p^2, `true` sum g^2, over batch and space; `heard`
+    says which classes anybody speaks about.
     """
-    axes = (0, 2, 3, 4)
-    p, g = probabilities * weight, truth * weight
-    overlap = (2 * (p * g).sum(axes) + EPSILON) / ((p * p).sum(axes) + (g * g).sum(axes) + EPSILON)
-    heard = weight.expand_as(p).amax(axes) > 0
-    return 1 - (overlap * heard).sum() / heard.sum().clamp_min(1)
+    quotient = (2 * overlap + EPSILON) / (predicted + true + EPSILON)
+    return 1 - (quotient * heard).sum() / heard.sum().clamp_min(1)
 
 
 def dice_focal(
@@ -58,16 +56,24 @@ def dice_focal(
 
     A voxel speaks about class k when it is labelled at all and either k is known in its case or the voxel
     is labelled as another class (then k is surely absent there).
+
+    Both terms come from one volume, the error e = |p - g|: the sigmoid of the logit, its sign turned where
+    g = 1. p differs from e on the voxels of the class alone, where it is 1 - e.
     """
-    truth = one_hot(labels, classes)
-    stated = known[:, :, None, None, None] | (labels != 0)[:, None]
-    weight = (stated & (labels != UNKNOWN)[:, None]).float()
-    probabilities = logits.sigmoid()
-    surprise = F.softplus(logits) - logits * truth  # binary cross-entropy, in one kernel fewer than torch's
-    focal = surprise * (probabilities - truth).abs().pow(gamma) * weight
+    channels = _channels(labels, classes)
+    is_true = channels[:, None] == torch.arange(len(classes), device=labels.device)[:, None, None, None]
+    labelled = (labels != UNKNOWN)[:, None]
+    stated = labelled & (known[:, :, None, None, None] | (labels != 0)[:, None])
+    signed = torch.where(is_true, -logits, logits)
+    error = signed.sigmoid() * stated.to(logits.dtype)
+    squares = error.square()
+    focal = F.softplus(signed) * (squares if gamma == 2 else error.pow(gamma))
     if alpha != 0.5:  # an even balance is one number, not a volume of them
-        focal = focal * (2 * (1 - alpha) + (4 * alpha - 2) * truth)
-    return dice(probabilities, truth, weight) + 0.5 * focal.sum() / weight.sum().clamp_min(1)
+        focal = focal * (2 * (1 - alpha) + (4 * alpha - 2) * is_true)
+    true, missed = _voxels(channels, logits), _sums_on_own_voxels(error, channels)
+    heard = stated.flatten(2).any(2).any(0)
+    overlap = dice(true - missed, squares.sum(SPACE) + true - 2 * missed, true, heard=heard)
+    return overlap + 0.5 * focal.sum() / stated.sum().clamp_min(1)
 
 
 def cross_entropy_dice(
@@ -77,25 +83,43 @@ def cross_entropy_dice(
 
     The channels of classes that are unknown in a case are left out of its softmax.
     """
-    heard = F.pad(known, (1, 0), value=True)
-    channels = _channels(labels, classes)
-    if not heard.all():
+    channels = _channels(labels, (0, *classes))
+    labelled = labels != UNKNOWN
+    if not known.all():
+        heard = F.pad(known, (1, 0), value=True)
         logits = logits.masked_fill(~heard[:, :, None, None, None], torch.finfo(logits.dtype).min)
         spoken = heard.gather(1, channels.clamp_min(0).flatten(1)).view_as(channels)
         channels = channels.masked_fill(~spoken, IGNORED)
     log_probabilities = logits.log_softmax(1)
     entropy = F.nll_loss(log_probabilities, channels, ignore_index=IGNORED, reduction="sum")
-    weight = (labels != UNKNOWN)[:, None].float()
-    known_voxels = weight * known[:, :, None, None, None].float()
-    overlap = dice(log_probabilities[:, 1:].exp(), one_hot(labels, classes), known_voxels)
-    return overlap + entropy / weight.sum().clamp_min(1)
+    probabilities = log_probabilities.exp() * labelled[:, None].to(logits.dtype)
+    sums = _sums_on_own_voxels(probabilities, channels), probabilities.square().sum(SPACE)
+    overlap, predicted, true = (s[1:] for s in (*sums, _voxels(channels, logits)))
+    heard_classes = (known & labelled.flatten(1).any(1)[:, None]).any(0)
+    return dice(overlap, predicted, true, heard=heard_classes) + entropy / labelled.sum().clamp_min(1)
 
 
 def _channels(labels: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:
-    """Labels (batch, z, y, x) -> the channel of each voxel, background first; unknown voxels are ignored."""
+    """Labels (batch, z, y, x) -> the channel of each voxel, IGNORED where it has none."""
     channel = torch.full((UNKNOWN + 1,), IGNORED, device=labels.device)
-    channel[[0, *classes]] = torch.arange(len(classes) + 1, device=labels.device)
+    channel[list(classes)] = torch.arange(len(classes), device=labels.device)
     return channel[labels.long()]
+
+
+def _voxels(channels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """How many voxels each channel of `like` (batch, channel, ...) is true on."""
+    found = torch.bincount(channels[channels >= 0], minlength=like.shape[1])
+    return found.to(like.dtype)
+
+
+def _sums_on_own_voxels(volume: torch.Tensor, channels: torch.Tensor) -> torch.Tensor:
+    """The sum of each channel of `volume` (batch, channel, z, y, x) over the voxels that it is true on."""
+    own = volume.gather(1, channels.clamp_min(0)[:, None])[:, 0]
+    beyond = volume.shape[1]  # what has no channel is summed there and dropped
+    sums = own.new_zeros(beyond + 1).index_add(
+        0, channels.masked_fill(channels < 0, beyond).flatten(), own.flatten()
+    )
+    return sums[:-1]
 
 
 def loss_named(name: LossName, classes: tuple[int, ...]) -> Loss:

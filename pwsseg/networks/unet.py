@@ -14,6 +14,7 @@ from itertools import pairwise
 from math import log, prod
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
@@ -46,11 +47,29 @@ class UNetSettings(BaseModel):
         return z, y, x
 
 
+class Convolution(nn.Conv3d):
+    """3^3, zero-padded by one.
+
+    On a CPU the zeros along z are put on beforehand: for the gradient of the weights oneDNN has a direct
+    AVX2 kernel where z is not padded, and a detour where it is, which made a whole step a quarter slower.
+    """
+
+    def __init__(self, source: int, channels: int, stride: Stride) -> None:
+        super().__init__(source, channels, 3, stride, padding=1, bias=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, source, z, y, x) -> (batch, channels, z / stride, ...)."""
+        if features.is_cuda:
+            return super().forward(features)
+        padded = F.pad(features, (0, 0, 0, 0, 1, 1))
+        return F.conv3d(padded, self.weight, None, self.stride, (0, 1, 1))
+
+
 def _stage(channels_in: int, channels: int, stride: Stride) -> nn.Sequential:
     layers: list[nn.Module] = []
     for source, step in ((channels_in, stride), (channels, (1, 1, 1))):
         layers += [
-            nn.Conv3d(source, channels, 3, step, padding=1, bias=False),
+            Convolution(source, channels, step),
             nn.InstanceNorm3d(channels, affine=True),
             nn.LeakyReLU(0.01, inplace=True),
         ]

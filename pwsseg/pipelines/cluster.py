@@ -28,13 +28,15 @@ class Resources(NamedTuple):
 
     @property
     def devices(self) -> int:
-        """Actors that run a network: one a GPU, else all CPUs but one, which reads and writes."""
-        return self.gpus or max(1, self.cpus - 1)
+        """Actors that run a network: one a GPU, else one a CPU."""
+        return self.gpus or self.cpus
 
     @property
     def device_options(self) -> dict[str, float]:
-        """What such an actor asks Ray for."""
-        return {"num_gpus": 1, "num_cpus": 0} if self.gpus else {"num_cpus": 1}
+        """What such an actor asks Ray for: together they leave one CPU free, which reads and writes."""
+        if self.gpus:
+            return {"num_gpus": 1, "num_cpus": 0}
+        return {"num_cpus": 100 * (self.cpus - 1) // self.cpus / 100}
 
 
 @contextmanager
