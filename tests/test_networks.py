@@ -1,10 +1,9 @@
-"""Losses that hear only what is known, cross supervision's three terms, the UNet, schedules, precision."""
+"""Losses that hear only what is known, cross supervision's three terms, schedules, precision, going on."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -25,6 +24,7 @@ from pwsseg.networks.losses import (
     one_hot,
     scores_of,
 )
+from pwsseg.networks.plain_conv_unet import PlainConvUNet, PlainConvUNetShape
 from pwsseg.networks.schedules import learning_rate
 from pwsseg.networks.supervision import (
     Batch,
@@ -36,13 +36,10 @@ from pwsseg.networks.supervision import (
     supervised_terms,
 )
 from pwsseg.networks.transfer import carry_over
-from pwsseg.networks.unet import UNet, UNetSettings
-from pwsseg.rounds import load_round
 
 CLASSES = (1, 3, 14)
 LOSSES = get_args(LossName)
 SHAPE = (2, 3, 4)
-JOBS = Path(__file__).resolve().parents[1] / "jobs"
 both_losses = pytest.mark.parametrize("name", LOSSES)
 
 
@@ -349,12 +346,14 @@ def test_ramp_rises_from_e_to_the_minus_5_to_1() -> None:
     assert ramp_up(1) == ramp_up(2) == 1
 
 
-SMALL = UNetSettings(widths=(4, 6), strides=((1, 2, 2),), stem=(1, 1, 1), channels=3, prior=0.02)
+SMALL = PlainConvUNetShape(
+    kind="plain-conv-unet", widths=(4, 6), strides=((1, 2, 2),), stem=(1, 1, 1), convolutions=2, prior=0.02
+)
 
 
 def test_twins_differ_at_initialisation() -> None:
     torch.manual_seed(0)
-    network = build_network(SMALL, "cross")
+    network = build_network(SMALL, 3, "cross")
     assert isinstance(network, Twins)
     images = torch.randn(1, 1, 4, 8, 8)
     first, second = network(images)
@@ -363,52 +362,7 @@ def test_twins_differ_at_initialisation() -> None:
 
 
 def test_plain_supervision_has_one_network() -> None:
-    assert isinstance(build_network(SMALL, "plain"), UNet)
-
-
-@pytest.mark.parametrize(
-    ("stem", "strides"),
-    [
-        ((1, 1, 1), ()),
-        ((1, 1, 1), ((2, 2, 2), (1, 2, 2))),
-        ((1, 2, 2), ((2, 2, 2),)),
-        ((2, 2, 2), ((1, 2, 2), (2, 2, 2))),
-        ((4, 1, 2), ((1, 1, 1), (1, 3, 1))),
-    ],
-)
-def test_logits_have_the_shape_of_the_image(
-    stem: tuple[int, int, int], strides: tuple[tuple[int, int, int], ...]
-) -> None:
-    widths = (4, 5, 6)[: len(strides) + 1]
-    settings = UNetSettings(widths=widths, strides=strides, stem=stem, channels=2, prior=0.5)
-    # twice the divisor, since instance norm has nothing to compare on a single voxel
-    shape = tuple(2 * d for d in settings.divisor)
-    assert UNet(settings)(torch.randn(2, 1, *shape)).shape == (2, 2, *shape)
-
-
-def test_divisor_is_the_product_of_stem_and_strides() -> None:
-    settings = SMALL.model_copy(update={"stem": (1, 2, 2), "strides": ((2, 2, 2), (1, 2, 1))})
-    assert settings.divisor == (2, 8, 4)
-
-
-def test_strides_that_do_not_match_widths_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 widths need 1 strides, not 2"):
-        UNet(SMALL.model_copy(update={"strides": ((2, 2, 2), (2, 2, 2))}))
-
-
-@pytest.mark.parametrize("stem", [(1, 1, 1), (2, 2, 2)])
-def test_every_channel_starts_at_its_prior(stem: tuple[int, int, int]) -> None:
-    head = UNet(SMALL.model_copy(update={"stem": stem})).head
-    assert head.bias is not None
-    assert torch.allclose(head.bias.sigmoid(), torch.tensor(0.02))
-
-
-@pytest.mark.parametrize(("round_name", "parameters"), [("os1", 48_239_789), ("ots2", 48_239_855)])
-def test_papers_size_has_its_number_of_parameters(round_name: str, parameters: int) -> None:
-    settings = load_round(round_name, "flare23", folder=JOBS).network
-    with torch.device("meta"):
-        network = UNet(settings)
-    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert isinstance(build_network(SMALL, 3, "plain"), PlainConvUNet)
 
 
 @pytest.mark.parametrize(
@@ -462,17 +416,17 @@ def same(child: dict[str, torch.Tensor], parent: nn.Module, prefix: str = "") ->
 
 
 def test_twins_go_on_from_twins() -> None:
-    parent = build_network(SMALL, "cross")
-    assert same(go_on(parent, build_network(SMALL, "cross")), parent)
+    parent = build_network(SMALL, 3, "cross")
+    assert same(go_on(parent, build_network(SMALL, 3, "cross")), parent)
 
 
 def test_single_network_goes_on_from_f1() -> None:
-    parent = Twins(lambda: UNet(SMALL))
-    assert same(go_on(parent, build_network(SMALL, "plain")), parent.f1)
+    parent = Twins(lambda: PlainConvUNet(SMALL, 3))
+    assert same(go_on(parent, build_network(SMALL, 3, "plain")), parent.f1)
 
 
 def test_only_f1_goes_on_from_a_single_network() -> None:
-    parent, child = UNet(SMALL), Twins(lambda: UNet(SMALL))
+    parent, child = PlainConvUNet(SMALL, 3), Twins(lambda: PlainConvUNet(SMALL, 3))
     fresh = {n: t.clone() for n, t in child.f2.state_dict().items()}
     tensors = go_on(parent, child)
     assert same(tensors, parent, "f1.")
@@ -482,8 +436,8 @@ def test_only_f1_goes_on_from_a_single_network() -> None:
 @pytest.mark.parametrize("stem", [(1, 1, 1), (2, 2, 2)])
 def test_network_of_organs_and_tumor_begins_with_the_organs_labels(stem: tuple[int, int, int]) -> None:
     organs, all_classes = (1, 2, 3), (1, 2, 3, 14)
-    parent = UNet(SMALL.model_copy(update={"stem": stem, "channels": 3, "prior": 0.4}))
-    child = UNet(SMALL.model_copy(update={"stem": stem, "channels": 5, "prior": 0.02}))
+    parent = PlainConvUNet(SMALL.model_copy(update={"stem": stem, "prior": 0.4}), 3)
+    child = PlainConvUNet(SMALL.model_copy(update={"stem": stem}), 5)
     carry_over(child, parent.state_dict(), stored_channels=organs, channels=(0, *all_classes))
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
@@ -502,7 +456,7 @@ def test_a_few_steps_learn_a_bright_cube(name: LossName) -> None:
     labels[:, 2:6, 2:6, 2:6] = 1
     images = F.pad(torch.ones(1, 1, 4, 4, 4), [2] * 6) + 0.1 * torch.randn(1, 1, size, size, size)
     count = len(channels_of(activation_of(name), (1,)))
-    network = UNet(SMALL.model_copy(update={"channels": count}))
+    network = PlainConvUNet(SMALL, count)
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     loss = loss_named(name, (1,))
     for _ in range(80):
