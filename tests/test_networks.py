@@ -21,6 +21,7 @@ from pwsseg.networks.losses import (
     dice_focal,
     hard_labels,
     loss_named,
+    marginal_cross_entropy_dice,
     one_hot,
     scores_of,
 )
@@ -39,8 +40,10 @@ from pwsseg.networks.transfer import carry_over
 
 CLASSES = (1, 3, 14)
 LOSSES = get_args(LossName)
+IGNORING = ("dice+focal", "cross-entropy+dice")
+"""The losses that leave an unknown class out where 0 is labelled; the marginal one merges it."""
 SHAPE = (2, 3, 4)
-both_losses = pytest.mark.parametrize("name", LOSSES)
+every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
 @pytest.fixture(autouse=True)
@@ -79,21 +82,21 @@ def sure_logits(name: LossName, labels: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.where(labels == k, 60.0, -60.0) for k in channels(name)], dim=1)
 
 
-@both_losses
+@every_loss
 def test_perfect_prediction_costs_nothing(name: LossName) -> None:
     labels = some_labels()
     loss = loss_named(name, CLASSES)(sure_logits(name, labels), labels, all_known())
     assert loss.item() == pytest.approx(0, abs=1e-6)
 
 
-@both_losses
+@every_loss
 def test_sure_background_without_any_organ_costs_nothing(name: LossName) -> None:
     labels = torch.zeros(2, *SHAPE, dtype=torch.uint8)
     loss = loss_named(name, CLASSES)(sure_logits(name, labels), labels, all_known())
     assert loss.item() == pytest.approx(0, abs=1e-6)
 
 
-@both_losses
+@every_loss
 def test_sure_and_wrong_costs_more_than_unsure(name: LossName) -> None:
     labels = some_labels()
     loss = loss_named(name, CLASSES)
@@ -103,7 +106,7 @@ def test_sure_and_wrong_costs_more_than_unsure(name: LossName) -> None:
     assert torch.isfinite(wrong)
 
 
-@both_losses
+@every_loss
 def test_unknown_voxels_have_no_gradient_and_no_say(name: LossName) -> None:
     labels, logits = some_labels(), some_logits(name)
     unknown = torch.rand(labels.shape, generator=random(2)) < 0.4
@@ -119,7 +122,7 @@ def test_unknown_voxels_have_no_gradient_and_no_say(name: LossName) -> None:
     assert loss(other, labels, all_known()).item() == pytest.approx(value.item(), rel=1e-6)
 
 
-@both_losses
+@pytest.mark.parametrize("name", IGNORING)
 def test_unknown_class_has_no_gradient_and_no_say_where_labelled_background(name: LossName) -> None:
     labels, logits = some_labels(), some_logits(name)
     labels[labels == CLASSES[1]] = 0
@@ -138,7 +141,7 @@ def test_unknown_class_has_no_gradient_and_no_say_where_labelled_background(name
     assert loss(other, labels, known).item() == pytest.approx(value.item(), rel=1e-6)
 
 
-@both_losses
+@every_loss
 def test_nothing_known_costs_nothing_and_teaches_nothing(name: LossName) -> None:
     logits = some_logits(name)
     labels = torch.full((2, *SHAPE), 255, dtype=torch.uint8)
@@ -161,13 +164,17 @@ def test_sigmoid_of_an_unknown_class_is_told_that_it_is_absent_where_another_is_
     assert told[0, 0, 0]
 
 
-@both_losses
+@every_loss
 def test_gradient_is_that_of_finite_differences(name: LossName, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = some_labels()
     labels[0, 0, 0, :2] = 255
     known = all_known()
     known[1, 2] = False
-    function = {"dice+focal": dice_focal, "cross-entropy+dice": cross_entropy_dice}[name]
+    function = {
+        "dice+focal": dice_focal,
+        "cross-entropy+dice": cross_entropy_dice,
+        "marginal-cross-entropy+dice": marginal_cross_entropy_dice,
+    }[name]
     # float32 truth would make float32 terms, too coarse for differences
     monkeypatch.setattr(losses, "one_hot", lambda y, classes: one_hot(y, classes).double())
     logits = some_logits(name).detach().double().requires_grad_()
@@ -225,7 +232,54 @@ def test_softmax_runs_over_the_known_channels() -> None:
     assert loss.item() == pytest.approx(1 - 2 * p / (p * p + 1) - math.log(p), rel=1e-5)
 
 
-@both_losses
+MARGINAL: LossName = "marginal-cross-entropy+dice"
+
+
+def test_marginal_loss_is_worked_by_hand() -> None:
+    labels = torch.tensor([0, 2], dtype=torch.uint8).reshape(1, 1, 1, 2)
+    known = torch.tensor([[False, True]])
+    first, second = torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.6, 0.3]]).log()
+    logits = torch.stack([first, second], dim=1).reshape(1, 3, 1, 1, 2)
+    loss = marginal_cross_entropy_dice(logits, labels, known, classes=(1, 2))
+    entropy = -(math.log(0.5 + 0.2) + math.log(0.3)) / 2
+    overlap = 2 * 0.3 / (0.3**2 + 0.3**2 + 1)
+    assert loss.item() == pytest.approx(1 - overlap + entropy, rel=1e-5)
+
+
+def test_marginal_loss_is_plain_where_everything_is_known() -> None:
+    logits, labels = some_logits(MARGINAL), some_labels()
+    plain = cross_entropy_dice(logits, labels, all_known(), classes=CLASSES)
+    marginal = marginal_cross_entropy_dice(logits, labels, all_known(), classes=CLASSES)
+    assert marginal.item() == pytest.approx(plain.item(), rel=1e-6)
+
+
+def test_marginal_loss_does_not_hear_how_background_and_unknown_classes_share() -> None:
+    labels = some_labels()
+    labels[labels == CLASSES[1]] = 0
+    known = all_known()
+    known[:, 1] = False
+    probabilities = some_logits(MARGINAL).detach().softmax(1)
+    shared = probabilities.clone()
+    both = probabilities[:, 0] + probabilities[:, 2]
+    shared[:, 0], shared[:, 2] = 0.9 * both, 0.1 * both
+    loss = loss_named(MARGINAL, CLASSES)
+    assert loss(shared.log(), labels, known).item() == pytest.approx(
+        loss(probabilities.log(), labels, known).item(), rel=1e-5
+    )
+    torch.testing.assert_close(shared.sum(1), torch.ones_like(both))
+
+
+def test_marginal_loss_rewards_an_unknown_class_where_0_is_labelled_and_penalises_it_elsewhere() -> None:
+    labels = torch.tensor([0, CLASSES[0]], dtype=torch.uint8).reshape(1, 1, 1, 2)
+    logits = torch.zeros(1, 4, 1, 1, 2, requires_grad=True)
+    known = torch.tensor([[True, False, True]])
+    torch.autograd.backward(loss_named(MARGINAL, CLASSES)(logits, labels, known))
+    assert logits.grad is not None
+    unknown = logits.grad[0, 2, 0, 0]
+    assert unknown[0] < 0 < unknown[1]
+
+
+@every_loss
 def test_half_precision_logits_are_summed_in_float32(name: LossName) -> None:
     logits = some_logits(name).detach().bfloat16()
     loss = loss_named(name, CLASSES)(logits, some_labels(), all_known())
@@ -242,7 +296,7 @@ def test_softmax_labels_are_the_highest_channel() -> None:
     assert hard_labels("softmax", logits, (3, 14)).flatten().tolist() == [0, 14, 3]
 
 
-@both_losses
+@every_loss
 def test_scores_have_a_background_channel_first(name: LossName) -> None:
     scores = scores_of(activation_of(name), some_logits(name))
     assert scores.shape == (2, 1 + len(CLASSES), *SHAPE)
@@ -448,7 +502,7 @@ def test_network_of_organs_and_tumor_begins_with_the_organs_labels(stem: tuple[i
     assert torch.equal(before, after)
 
 
-@both_losses
+@every_loss
 def test_a_few_steps_learn_a_bright_cube(name: LossName) -> None:
     torch.manual_seed(0)
     size = 8

@@ -3,7 +3,8 @@
     logits (batch, channel, z, y, x), labels uint8 (batch, z, y, x), known bool (batch, class) -> scalar
 
 A voxel labelled 255 gives neither reward nor penalty, nor does a class that nobody speaks about in a case
-(`known` False): a voxel labelled 0 there is "background or that class". `classes` maps channels to labels.
+(`known` False): a voxel labelled 0 there is "background or that class", of which the marginal loss rewards
+the sum. `classes` maps channels to labels.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 
 from pwsseg.values import UNKNOWN
 
-LossName = Literal["dice+focal", "cross-entropy+dice"]
+LossName = Literal["dice+focal", "cross-entropy+dice", "marginal-cross-entropy+dice"]
 Activation = Literal["sigmoid", "softmax"]
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -81,9 +82,34 @@ def cross_entropy_dice(
     channels = _channels(labels, classes)
     if not heard.all():
         logits = logits.masked_fill(~heard[:, :, None, None, None], torch.finfo(logits.dtype).min)
-        spoken = heard.gather(1, channels.clamp_min(0).flatten(1)).view_as(channels)
-        channels = channels.masked_fill(~spoken, IGNORED)
+        channels = _spoken(channels, heard)
+    return _entropy_and_dice(logits.log_softmax(1), channels, labels, known, classes)
+
+
+def marginal_cross_entropy_dice(
+    logits: torch.Tensor, labels: torch.Tensor, known: torch.Tensor, *, classes: tuple[int, ...]
+) -> torch.Tensor:
+    """Cross-entropy + Dice on softmax, unknown classes merged into the background (Shi et al., MedIA 2021).
+
+    The softmax runs over all channels. A voxel labelled 0 asks for the sum of the background's and the
+    unknown classes' probabilities, however they share it; a voxel of a known class asks for none of it.
+    """
+    merged = F.pad(~known, (1, 0), value=True)[:, :, None, None, None]
     log_probabilities = logits.log_softmax(1)
+    background = log_probabilities.masked_fill(~merged, -torch.inf).logsumexp(1, keepdim=True)
+    asked = torch.cat([background, log_probabilities[:, 1:]], dim=1)
+    channels = _spoken(_channels(labels, classes), F.pad(known, (1, 0), value=True))
+    return _entropy_and_dice(asked, channels, labels, known, classes)
+
+
+def _entropy_and_dice(
+    log_probabilities: torch.Tensor,
+    channels: torch.Tensor,
+    labels: torch.Tensor,
+    known: torch.Tensor,
+    classes: tuple[int, ...],
+) -> torch.Tensor:
+    """The mean cross-entropy over labelled voxels, and Dice over the classes that are known."""
     entropy = F.nll_loss(log_probabilities, channels, ignore_index=IGNORED, reduction="sum")
     weight = (labels != UNKNOWN)[:, None].float()
     known_voxels = weight * known[:, :, None, None, None].float()
@@ -98,15 +124,25 @@ def _channels(labels: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:
     return channel[labels.long()]
 
 
+def _spoken(channels: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+    """The channels without those that a voxel's own case calls unknown."""
+    spoken = heard.gather(1, channels.clamp_min(0).flatten(1)).view_as(channels)
+    return channels.masked_fill(~spoken, IGNORED)
+
+
 def loss_named(name: LossName, classes: tuple[int, ...]) -> Loss:
     """The loss of a round over the classes of its channels."""
-    function = {"dice+focal": dice_focal, "cross-entropy+dice": cross_entropy_dice}[name]
+    function = {
+        "dice+focal": dice_focal,
+        "cross-entropy+dice": cross_entropy_dice,
+        "marginal-cross-entropy+dice": marginal_cross_entropy_dice,
+    }[name]
     return lambda logits, labels, known: function(logits.float(), labels, known, classes=classes)
 
 
 def activation_of(name: LossName) -> Activation:
     """What turns the logits of a network trained with this loss into probabilities."""
-    return "softmax" if name == "cross-entropy+dice" else "sigmoid"
+    return "sigmoid" if name == "dice+focal" else "softmax"
 
 
 def channels_of(activation: Activation, classes: tuple[int, ...]) -> tuple[int, ...]:
