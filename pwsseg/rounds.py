@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pwsseg.arrays.augmentation import AugmentationSettings
 from pwsseg.arrays.fusion import TumorRule
+from pwsseg.networks.kinds import NetworkShape
 from pwsseg.networks.losses import Activation, LossName, activation_of, channels_of
 from pwsseg.networks.supervision import Supervision
-from pwsseg.networks.unet import UNetSettings
 from pwsseg.store.digests import json_digest
 from pwsseg.values import FLARE23, SettingsError
 
@@ -111,10 +111,7 @@ class Science(_Settings):
 class StageSize(_Settings):
     """The size of one stage's network and training (Tables 2 and 3)."""
 
-    widths: tuple[Count, ...]
-    strides: tuple[Shape, ...]
-    stem: Shape
-    prior: float = Field(gt=0, lt=1)
+    network: NetworkShape
     patch: Shape
     labelled_batch: Count
     """Labelled patches a step, over all workers."""
@@ -125,11 +122,6 @@ class StageSize(_Settings):
     epochs_going_on: Count
     """Epochs of a round that goes on from another round's weights."""
     steps_an_epoch: Count
-
-    def network(self, *, channels: int) -> UNetSettings:
-        """The stage's network with so many output channels."""
-        shared = self.model_dump(include={"widths", "strides", "stem", "prior"})
-        return UNetSettings(channels=channels, **shared)
 
 
 class Needs(_Settings):
@@ -158,7 +150,7 @@ class Scale(_Settings):
 class PredictionSettings(_Settings):
     """All that prediction needs to know, kept in the model's record: a model explains itself."""
 
-    network: UNetSettings
+    network: NetworkShape
     supervision: Supervision
     predict_with: Literal["f1", "mean"]
     activation: Activation
@@ -203,9 +195,9 @@ class RoundSettings(_Settings):
         return f"prepared-{json_digest(said)[:12]}"
 
     @property
-    def network(self) -> UNetSettings:
+    def network(self) -> NetworkShape:
         """What builds the round's network."""
-        return self.stage.network(channels=len(self.channels))
+        return self.stage.network
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -333,12 +325,9 @@ def _science_faults(science: Science, folder: Path) -> Iterator[str]:
 def _size_faults(scale: Scale) -> Iterator[str]:
     """What no single key of a scale's file can say."""
     for stage, size in (("os", scale.os), ("ots", scale.ots)):
-        if len(size.strides) != len(size.widths) - 1:
-            yield f"[{stage}] needs one stride fewer than widths, found {len(size.strides)}; correct strides"
-            return
-        divisor = size.network(channels=1).divisor
+        divisor = size.network.divisor
         if any(p % d for p, d in zip(size.patch, divisor, strict=True)):
-            yield f"[{stage}] patch {size.patch} must be a multiple of {divisor}, stem times strides"
+            yield f"[{stage}] patch {size.patch} must be a multiple of {divisor}, the network's strides"
         if size.labelled_batch % scale.training_workers:
             yield (
                 f"[{stage}] labelled_batch {size.labelled_batch} can't be split evenly over "

@@ -3,7 +3,8 @@
     logits (batch, channel, z, y, x), labels uint8 (batch, z, y, x), known bool (batch, class) -> scalar
 
 A voxel labelled 255 gives neither reward nor penalty, nor does a class that nobody speaks about in a case
-(`known` False): a voxel labelled 0 there is "background or that class". `classes` maps channels to labels.
+(`known` False): a voxel labelled 0 there is "background or that class", of which the marginal loss rewards
+the sum. `classes` maps channels to labels.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 
 from pwsseg.values import UNKNOWN
 
-LossName = Literal["dice+focal", "cross-entropy+dice"]
+LossName = Literal["dice+focal", "cross-entropy+dice", "marginal-cross-entropy+dice"]
 Activation = Literal["sigmoid", "softmax"]
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -84,17 +85,42 @@ def cross_entropy_dice(
     The channels of classes that are unknown in a case are left out of its softmax.
     """
     channels = _channels(labels, (0, *classes))
-    labelled = labels != UNKNOWN
     if not known.all():
         heard = F.pad(known, (1, 0), value=True)
         logits = logits.masked_fill(~heard[:, :, None, None, None], torch.finfo(logits.dtype).min)
-        spoken = heard.gather(1, channels.clamp_min(0).flatten(1)).view_as(channels)
-        channels = channels.masked_fill(~spoken, IGNORED)
+        channels = _spoken(channels, heard)
+    return _entropy_and_dice(logits.log_softmax(1), channels, labels != UNKNOWN, known)
+
+
+def marginal_cross_entropy_dice(
+    logits: torch.Tensor, labels: torch.Tensor, known: torch.Tensor, *, classes: tuple[int, ...]
+) -> torch.Tensor:
+    """Cross-entropy + Dice on softmax, unknown classes merged into the background (Shi et al., MedIA 2021).
+
+    The softmax runs over all channels. A voxel labelled 0 asks for the sum of the background's and the
+    unknown classes' probabilities, however they share it; a voxel of a known class asks for none of it.
+    """
+    unknown = ~known[:, :, None, None, None]
     log_probabilities = logits.log_softmax(1)
+    merged = log_probabilities[:, 1:].masked_fill(~unknown, -torch.inf)
+    background = torch.cat([log_probabilities[:, :1], merged], dim=1).logsumexp(1, keepdim=True)
+    organs = log_probabilities[:, 1:].masked_fill(unknown, -torch.inf)
+    asked = torch.cat([background, organs], dim=1)
+    channels = _spoken(_channels(labels, (0, *classes)), F.pad(known, (1, 0), value=True))
+    return _entropy_and_dice(asked, channels, labels != UNKNOWN, known)
+
+
+def _entropy_and_dice(
+    log_probabilities: torch.Tensor,
+    channels: torch.Tensor,
+    labelled: torch.Tensor,
+    known: torch.Tensor,
+) -> torch.Tensor:
+    """The mean cross-entropy over labelled voxels, and Dice over the classes that are known."""
     entropy = F.nll_loss(log_probabilities, channels, ignore_index=IGNORED, reduction="sum")
-    probabilities = log_probabilities.exp() * labelled[:, None].to(logits.dtype)
+    probabilities = log_probabilities.exp() * labelled[:, None].to(log_probabilities.dtype)
     sums = _sums_on_own_voxels(probabilities, channels), probabilities.square().sum(SPACE)
-    overlap, predicted, true = (s[1:] for s in (*sums, _voxels(channels, logits)))
+    overlap, predicted, true = (s[1:] for s in (*sums, _voxels(channels, probabilities)))
     heard_classes = (known & labelled.flatten(1).any(1)[:, None]).any(0)
     return dice(overlap, predicted, true, heard=heard_classes) + entropy / labelled.sum().clamp_min(1)
 
@@ -122,15 +148,25 @@ def _sums_on_own_voxels(volume: torch.Tensor, channels: torch.Tensor) -> torch.T
     return sums[:-1]
 
 
+def _spoken(channels: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+    """The channels without those that a voxel's own case calls unknown."""
+    spoken = heard.gather(1, channels.clamp_min(0).flatten(1)).view_as(channels)
+    return channels.masked_fill(~spoken, IGNORED)
+
+
 def loss_named(name: LossName, classes: tuple[int, ...]) -> Loss:
     """The loss of a round over the classes of its channels."""
-    function = {"dice+focal": dice_focal, "cross-entropy+dice": cross_entropy_dice}[name]
+    function = {
+        "dice+focal": dice_focal,
+        "cross-entropy+dice": cross_entropy_dice,
+        "marginal-cross-entropy+dice": marginal_cross_entropy_dice,
+    }[name]
     return lambda logits, labels, known: function(logits.float(), labels, known, classes=classes)
 
 
 def activation_of(name: LossName) -> Activation:
     """What turns the logits of a network trained with this loss into probabilities."""
-    return "softmax" if name == "cross-entropy+dice" else "sigmoid"
+    return "sigmoid" if name == "dice+focal" else "softmax"
 
 
 def channels_of(activation: Activation, classes: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
+from pwsseg.networks.kinds import NetworkShape, build
 from pwsseg.networks.losses import Loss
-from pwsseg.networks.unet import UNet, UNetSettings
 
 
 class Batch(NamedTuple):
@@ -46,9 +46,9 @@ class Twins(nn.Module):
         return self.f1(images), self.f2(images)
 
 
-def build_network(settings: UNetSettings, supervision: Supervision) -> nn.Module:
+def build_network(shape: NetworkShape, channels: int, supervision: Supervision) -> nn.Module:
     """One network, or two under cross supervision."""
-    return Twins(lambda: UNet(settings)) if supervision == "cross" else UNet(settings)
+    return Twins(lambda: build(shape, channels)) if supervision == "cross" else build(shape, channels)
 
 
 Terms = dict[str, torch.Tensor]

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from pwsseg.networks.unet import HEAD
+HEAD = "head"
+"""The name of every network's last layer, the only one that knows classes."""
 
 
 def carry_over(

@@ -76,11 +76,20 @@ def prediction_settings(model: Model) -> PredictionSettings:
     return PredictionSettings.model_validate(
         {
             **state.network,
+            "network": _shape(state.network["network"]),
             **state.preprocessing,
             "classes": tuple(c for c in state.classes if c),
             "activation": state.activation,
         }
     )
+
+
+def _shape(said: Any) -> dict[str, Any]:
+    """A record's network; records older than kinds of network all mean the one that there was."""
+    if "kind" in said:
+        return dict(said)
+    first = {"kind": "plain-conv-unet", "convolutions": 2}
+    return first | {k: v for k, v in said.items() if k != "channels"}
 
 
 def _bare(network: torch.nn.Module) -> torch.nn.Module:

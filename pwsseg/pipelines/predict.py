@@ -106,7 +106,9 @@ class Predictor:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self._device.type == "cpu":
             torch.set_num_threads(1)  # one core an actor
-        network = build_network(self._settings.network, self._settings.supervision)
+        network = build_network(
+            self._settings.network, len(stored.trained.classes), self._settings.supervision
+        )
         network.load_state_dict(load(stored.weights_bytes()))
         self._network = network.eval().to(self._device)
 

@@ -118,7 +118,7 @@ def _train_in_worker(config: dict[str, Any]) -> None:
     if device.type == "cpu":
         torch.set_num_threads(1)  # the cores are shared out to workers
     torch.manual_seed(settings.seed)
-    network = build_network(settings.network, settings.science.supervision)
+    network = build_network(settings.network, len(settings.channels), settings.science.supervision)
     if config["starts_from"]:
         location, model = config["starts_from"]
         go_on_from(network, Store.open(location).model(model), channels=settings.channels)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pwsseg.values.window import Window
+
 Count = Annotated[int, Field(ge=1)]
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -71,6 +73,26 @@ class Geometry(BaseModel):
         return Geometry(
             shape=(z, y, x),
             spacing=new,
+            origin=(float(origin[0]), float(origin[1]), float(origin[2])),
+            direction=self.direction,
+        )
+
+    def cropped(self, window: Window) -> Geometry:
+        """The grid of a window's voxels, which stay where they are.
+
+        Raises
+        ------
+        ValueError
+            When the window is empty or reaches beyond the grid.
+        """
+        if any(a < 0 or a >= b or b > n for a, b, n in zip(*window, self.shape, strict=True)):
+            raise ValueError(f"{window} is no part of a grid of {self.shape} voxels")
+        origin = np.asarray(self.origin) + self.direction_matrix @ (
+            np.asarray(self.spacing) * np.asarray(window.start)
+        )
+        return Geometry(
+            shape=window.shape,
+            spacing=self.spacing,
             origin=(float(origin[0]), float(origin[1]), float(origin[2])),
             direction=self.direction,
         )
