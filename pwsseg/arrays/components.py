@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+SLICES = 16
+"""Slices that are looked at together: they bound the memory, not the depth of the volume."""
 
 
 def keep_largest(
     labels: NDArray[np.uint8], *, organs: Collection[int], voxel_ml: float, floor_ml: dict[int, float]
-) -> NDArray[np.uint8]:
-    """Keep the largest 26-connected component of each organ; everything else of it becomes background.
+) -> None:
+    """Leave of each organ in `labels` (z, y, x) its largest 26-connected component; the rest becomes 0.
 
     A largest component below the organ's floor (`floor_ml`, for large organs) goes too: a liver of 1 ml is
     a mistake. Classes outside `organs` (the tumor) are left as they are (METHOD.md, Post-processing).
     """
-    kept = labels.copy()
-    components = cc3d.connected_components(labels, connectivity=26)
-    statistics = cc3d.statistics(components)
-    sizes = statistics["voxel_counts"]
-    owner = np.zeros(len(sizes), dtype=np.uint8)
-    owner[components.ravel()] = labels.ravel()
+    whole, sizes, owner = _components(labels)
     wrong = np.zeros(len(sizes), dtype=bool)
     for organ in organs:
         mine = np.flatnonzero(owner == organ)
@@ -31,5 +31,45 @@ def keep_largest(
         largest = mine[sizes[mine].argmax()]
         wrong[mine] = True
         wrong[largest] = sizes[largest] * voxel_ml < floor_ml.get(organ, 0)
-    kept[wrong[components]] = 0
-    return kept
+    passed = 0
+    for here, parts, count in _parts(labels):
+        goes = np.append(False, wrong[whole[passed : passed + count]])
+        if goes.any():
+            here[goes[parts[: len(here)]]] = 0
+        passed += count
+
+
+def _parts(labels: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint32], int]]:
+    """A few slices at a time (a view), their components and those of one slice more, numbered from 1."""
+    for first in range(0, len(labels), SLICES):
+        parts, count = cc3d.connected_components(
+            labels[first : first + SLICES + 1], connectivity=26, return_N=True
+        )
+        yield labels[first : first + SLICES], parts, count
+
+
+def _components(labels: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]:
+    """The component that each part belongs to, and each component's voxels and label.
+
+    Parts of neighbouring runs of slices are one component where they share a voxel of the slice in both.
+    """
+    sizes, owners, links = [], [], [np.zeros((0, 2), dtype=np.intp)]
+    passed, above = 0, None
+    for here, parts, count in _parts(labels):
+        sizes.append(np.bincount(parts[: len(here)].ravel(), minlength=count + 1)[1:])
+        owner = np.zeros(count + 1, dtype=np.uint8)
+        owner[parts[: len(here)].ravel()] = here.ravel()
+        owners.append(owner[1:])
+        if above is not None:
+            both = np.stack([above, parts[0].astype(np.intp) + passed - 1], -1)[parts[0] > 0]
+            links.append(np.unique(both, axis=0))
+        above = parts[-1].astype(np.intp) + passed - 1
+        passed += count
+    pairs = np.concatenate(links)
+    graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(passed, passed))
+    number, whole = connected_components(graph, directed=False) if passed else (0, np.zeros(0, np.intp))
+    voxels = np.zeros(number, dtype=np.intp)
+    np.add.at(voxels, whole, np.concatenate(sizes))
+    label = np.zeros(number, dtype=np.uint8)
+    np.maximum.at(label, whole, np.concatenate(owners))
+    return whole, voxels, label

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
+from pwsseg.arrays.body import find_body
 from pwsseg.arrays.components import keep_largest
-from pwsseg.arrays.sliding import labels_on_grid, stream
+from pwsseg.arrays.labelling import write_labels_on_grid
+from pwsseg.arrays.sliding import Shape, covered, place_windows, stream, stream_bytes
 from pwsseg.formats.flare import SourceCase
 from pwsseg.formats.nifti import write_labels
 from pwsseg.formats.reading import read_volume
@@ -24,6 +26,7 @@ from pwsseg.networks.precision import autocast
 from pwsseg.networks.supervision import Twins, build_network
 from pwsseg.pipelines.checkpoints import prediction_settings
 from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.needs import check_memory
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.prepare import prepared_scan
 from pwsseg.pipelines.progress import Progress, say
@@ -32,7 +35,7 @@ from pwsseg.pipelines.sources import Sources
 from pwsseg.rounds import PredictionSettings
 from pwsseg.store import Layer, Model, PredictionPins, Store
 from pwsseg.store.digests import code_digest
-from pwsseg.values import FLARE23, Geometry, orientation_of, oriented
+from pwsseg.values import FLARE23, Geometry, Window, orientation_of
 
 
 def predict_layer(store: Store, sources: Sources, model: Model, resources: Resources) -> Layer:
@@ -124,23 +127,38 @@ class Predictor:
     def labels(self, volume: np.ndarray, native: Geometry) -> np.ndarray:
         """Prepared float16 (z, y, x) -> uint8 labels (z, y, x) on the native grid, post-processed."""
         settings = self._settings
-        slices = stream(
-            torch.from_numpy(volume.astype(np.float32)).to(self._device),
-            self._scores,
-            patch=settings.patch,
-            overlap=settings.overlap,
-            batch=settings.windows_a_batch,
+        shape: Shape = (volume.shape[0], volume.shape[1], volume.shape[2])
+        windows = self._windows(volume, shape)
+        labels = np.empty(native.shape, dtype=np.uint8)
+        write_labels_on_grid(
+            stream(
+                torch.from_numpy(volume).to(self._device),
+                self._scores,
+                windows,
+                batch=settings.windows_a_batch,
+            ),
+            covered(windows, shape),
+            shape,
+            classes=settings.classes,
+            out=orientation_of(native).apply(labels),
         )
-        usual = oriented(native).shape
-        labels = labels_on_grid(slices, depth=volume.shape[0], shape=usual, classes=settings.classes)
         if settings.post_processing.largest_component:
-            labels = keep_largest(
+            keep_largest(
                 labels,
                 organs=[c for c in settings.classes if c != FLARE23.tumor],
                 voxel_ml=native.voxel_ml,
                 floor_ml=settings.post_processing.floor_ml,
             )
-        return np.ascontiguousarray(orientation_of(native).undo(labels))
+        return labels
+
+    def _windows(self, volume: np.ndarray, shape: Shape) -> list[Window]:
+        """Where the network looks: about the body alone, and only as much as memory carries."""
+        settings = self._settings
+        body = find_body(volume)
+        windows = place_windows(shape, settings.patch, overlap=settings.overlap, within=body.box)
+        windows = body.touched(windows)
+        check_memory(stream_bytes(windows, channels=1 + len(settings.classes)), self._device)
+        return windows
 
     def _scores(self, patches: torch.Tensor) -> torch.Tensor:
         activation = self._settings.activation
