@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pwsseg.arrays.boxes import Box, abdomen_box, pasted
+from pwsseg.arrays.boxes import Box, abdomen_box
+from pwsseg.arrays.labelling import write_labels_on_grid
 from pwsseg.arrays.resampling import normalise, resample_scan
-from pwsseg.arrays.sliding import Network, labels_on_grid
-from pwsseg.values import Geometry
+from pwsseg.arrays.sliding import Network
+from pwsseg.values import Geometry, Window
 
 Shape = tuple[int, int, int]
 
@@ -56,10 +57,11 @@ def cascaded_labels(
     part = hu[box.window.slices]
     cube = normalise(resample_scan(part, plan.fine_cube), clip_hu=plan.clip_hu)
     scores = fine(torch.from_numpy(cube)[None, None])[0]
-    labels = labels_on_grid(
-        _slices(scores), depth=plan.fine_cube[0], shape=box.window.shape, classes=plan.classes
-    )
-    return Cascaded(pasted(labels, box.window, grid.shape), box)
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    whole = Window((0, 0, 0), plan.fine_cube)
+    inside = labels[box.window.slices]
+    write_labels_on_grid(_slices(scores), whole, plan.fine_cube, classes=plan.classes, out=inside)
+    return Cascaded(labels, box)
 
 
 def found_box(hu: NDArray[np.int16], *, grid: Geometry, coarse: Network, plan: CascadePlan) -> Box:
