@@ -15,7 +15,7 @@ from safetensors.torch import load
 
 from pwsseg.arrays.components import keep_largest
 from pwsseg.arrays.sliding import labels_on_grid, stream
-from pwsseg.formats.flare import SourceCase
+from pwsseg.formats.found import SourceCase
 from pwsseg.formats.nifti import write_labels
 from pwsseg.formats.reading import read_volume
 from pwsseg.formats.volume import Volume
