@@ -64,5 +64,5 @@ def _class(word: str, label_set: LabelSet) -> int:
     named = {str(i): i for i in label_set.ids}.get(word) or class_named(word, label_set)
     if named is None:
         ours = ", ".join(f"{c.id} {c.name}" for c in label_set.classes)
-        raise SettingsError(f"{word!r} is no class of {label_set.name}; its classes are {ours}")
+        raise SettingsError(f"{word!r} is no class of {label_set.name}; give ids or names of {ours}")
     return named

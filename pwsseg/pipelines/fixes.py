@@ -21,8 +21,9 @@ from pwsseg.formats.reading import source_digest
 from pwsseg.formats.volume import Volume
 from pwsseg.pipelines.annotation import FIX, newest_annotation, next_pins, publish_next
 from pwsseg.pipelines.over_cases import Item
-from pwsseg.store import Layer, LayerDraft, Store
-from pwsseg.values import FLARE23, UNKNOWN, InputError, PwssegError
+from pwsseg.store import Layer, LayerDraft, Scan, Store
+from pwsseg.store.draft import histogram
+from pwsseg.values import FLARE23, UNKNOWN, InputError, PwssegError, StoreError
 
 RULE = "restated-by-people"
 
@@ -129,16 +130,16 @@ def _restated(base: _Base, one: Fix) -> _Restated:
     """The case after the fix; InputError or StoreError when the file or the case can't be right."""
     if not one.classes:
         raise InputError(f"nothing states the classes that {one.path} restates; name them")
-    scan = base.store.scan(one.case)
+    edited = read_labels(one.path, may_be_unknown=True)
+    scan = _scan(base.store, one)
     if base.origin is not None:
-        base.origin.entry(one.case)
-    edited = read_labels(one.path, base.store.label_set, may_be_unknown=True)
+        base.origin.entry(one.case)  # a layer without the case can't be where the file came from
     check_same_grid(Volume(edited.array, scan.geometry), edited, one.path)
     layer = base.annotation if one.case in base.cases else None
     entry = layer.entry(one.case) if layer else None
     before = frozenset(entry.annotated_classes if entry else ())
     old = layer.labels(one.case) if layer else np.zeros_like(edited.array)
-    new = restate(old, edited.array, annotated=before, stated=one.classes, tumor=base.store.label_set.tumor)
+    new = restate(old, edited.array, annotated=before, stated=one.classes, tumor=FLARE23.tumor)
     told = _told(old, edited.array, new, before=before, stated=one.classes)
     if scan.record.split == "validation":
         told.append("it is held out: scores against older annotation compare with another truth")
@@ -149,6 +150,16 @@ def _restated(base: _Base, one: Fix) -> _Restated:
         told=told,
         same=before >= one.classes and np.array_equal(old, new),
     )
+
+
+def _scan(store: Store, one: Fix) -> Scan:
+    try:
+        return store.scan(one.case)
+    except StoreError as error:
+        raise InputError(
+            f"{one.path} is taken for case {one.case!r}, of which the store has no scan; name the file after "
+            f"its case, or give --case"
+        ) from error
 
 
 def _told(
@@ -162,9 +173,8 @@ def _told(
     """Sentences about what the fix does to a case."""
     drawn = np.isin(edited, list(stated))
     lines = ["states " + ", ".join(_change(old, new, k) for k in sorted(stated))]
-    ignored = sorted(set(np.unique(edited).tolist()) - {0, UNKNOWN, *stated})
-    if ignored:
-        lines.append(f"ignores what the file says of {_names(ignored)}, which --classes does not state")
+    if ignored := sorted(set(histogram(edited)) - {0, UNKNOWN, *stated}):
+        lines.append(f"ignores what the file says of {_names(ignored)}: not among the stated classes")
     lines += [
         f"{_names([k])} gives {lost} voxels to what is drawn over it"
         for k in sorted(before - stated)
@@ -185,7 +195,7 @@ def _told(
 def _change(old: NDArray[np.uint8], new: NDArray[np.uint8], label: int) -> str:
     was, now = old == label, new == label
     if not now.any():
-        return f"{_names([label])} (absent, -{np.count_nonzero(was)} voxels)"
+        return f"{_names([label])} (absent; -{np.count_nonzero(was)} voxels)"
     gained, lost = np.count_nonzero(now & ~was), np.count_nonzero(was & ~now)
     return f"{_names([label])} (+{gained} -{lost} voxels)"
 
