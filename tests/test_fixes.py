@@ -129,7 +129,8 @@ def target(store: Store, settings: RoundSettings, case: str) -> Labels:
 def test_voxel_of_a_fixed_case(old: int, drawn_as: int, stated: set[int], new: int) -> None:
     before, now = (np.full((1, 1, 1), value, np.uint8) for value in (old, drawn_as))
     after = restate(before, now, annotated={1, 13, 14}, stated=stated, tumor=14)
-    assert (after.dtype, after.item()) == (np.uint8, new)
+    assert after.dtype == np.uint8
+    assert after.item() == new
 
 
 def test_fixed_class_wins_over_pseudo_labels(store: Store, ots1: RoundSettings, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_nnunet_raw_data_is_followed(tmp_path: Path) -> None:
     found = find_cases(root)
     assert found.cases == [a, b]
     assert found.faults == []
-    assert found.stated == {2, 3}
+    assert found.stated == frozenset({2, 3})
 
 
 def test_nnunet_test_scans_with_labels_are_held_out(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_msd_is_followed(tmp_path: Path) -> None:
         SourceCase("liver_0", image, truth, "validation", meanings),
         SourceCase("liver_7", root / "imagesTs/liver_7.nii.gz", None, "validation", meanings),
     ]
-    assert (found.faults, found.stated) == ([], {1, 14})
+    assert (found.faults, found.stated) == ([], frozenset({1, 14}))
 
 
 def test_msd_without_lists_goes_by_its_folders(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_meanings_can_be_said_by_name_or_value(tmp_path: Path) -> None:
     root = nnunet(tmp_path, NNUNET | {"labels": {"background": 0, "portal vein": 1, "cyst": 2, "liver": 3}})
     found = find_cases(root, meanings=parse_meanings("portal vein=0, 2=tumor"))
     assert found.cases[0].meanings == {0: 0, 1: 0, 2: 14, 3: 1}
-    assert found.stated == {1, 14}
+    assert found.stated == frozenset({1, 14})
     with pytest.raises(InputError, match="has no label 'vein', which --map names; its labels are background"):
         find_cases(root, meanings={"vein": 0})
     assert find_cases(root, scans_only=True).cases == [
