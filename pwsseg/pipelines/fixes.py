@@ -102,7 +102,12 @@ def _publish(base: _Base, good: dict[str, tuple[Fix, str]], note: str) -> Layer:
 
     def write(draft: LayerDraft, waiting: list[str]) -> list[Item]:
         for case in waiting:  # read again, so that no more than one case is in memory
-            restated = _restated(base, good[case][0])
+            one, digest = good[case]
+            restated = _restated(base, one)
+            if source_digest(one.path) != digest:
+                raise InputError(
+                    f"{one.path} changed while it was read; save it and run the same command again"
+                )
             draft.write(
                 case,
                 restated.labels,
