@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pwsseg.formats.flare import find_cases
+from pwsseg.formats.cases import find_cases
 from pwsseg.pipelines.cluster import cluster
 from pwsseg.pipelines.job import add_store, run_job, store_location
 from pwsseg.pipelines.predict import predict_files
@@ -27,7 +27,7 @@ def main() -> int:
     given = parser.parse_args()
     store = Store.open(store_location(given.store))
     model = store.model(given.model)
-    found = find_cases(given.images)
+    found = find_cases(given.images, scans_only=True)
     given.out.mkdir(parents=True, exist_ok=True)
     with cluster() as resources:
         items = predict_files(store, model, found.cases, out=given.out.absolute(), resources=resources)

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK
 
 from pwsseg.formats.annotated import read_annotated
+from pwsseg.formats.cases import find_cases
 from pwsseg.formats.dicom import read_series
-from pwsseg.formats.flare import find_cases
 from pwsseg.formats.nifti import check_same_grid, read_labels, read_scan, write_labels
 from pwsseg.formats.reading import read_volume, source_digest
 from pwsseg.formats.volume import Volume

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from pwsseg.formats.annotated import read_annotated
+from pwsseg.formats.cases import find_cases
 from pwsseg.formats.dicom import read_series
-from pwsseg.formats.flare import SourceCase, find_cases
+from pwsseg.formats.found import SourceCase
 from pwsseg.formats.nifti import check_same_grid, read_labels, read_scan, write_labels, write_scan
 from pwsseg.formats.reading import read_volume, source_digest
 from pwsseg.formats.volume import Volume

@@ -277,20 +277,28 @@ def test_publishing_needs_the_scans_grid(store: Store) -> None:
 def test_labels_must_fit_scan_and_statement(store: Store) -> None:
     draft = store.draft(annotation_pins())
     before = files(store)
-    unknown = label_volume()
-    unknown[0] = UNKNOWN
     for labels, classes in (
         (label_volume()[1:], CLASSES),
         (label_volume().astype(np.int16), CLASSES),
         (label_volume(), (1,)),
         (label_volume(), (1, 2, 3)),
-        (unknown, CLASSES),
     ):
         with pytest.raises(StoreError, match="case-a"):
             draft.write("case-a", labels, annotated_classes=classes, seconds={})  # type: ignore[arg-type]
     with pytest.raises(StoreError, match="no scan"):
         draft.write("case-x", label_volume(), annotated_classes=CLASSES, seconds={})
     assert files(store) == before
+
+
+def test_people_may_leave_voxels_unknown_and_models_may_not(full: Store) -> None:
+    unknown = label_volume()
+    unknown[0] = UNKNOWN
+    pins = annotation_pins(code="later")
+    entry = full.draft(pins).write("case-a", unknown, annotated_classes=CLASSES, seconds={})
+    assert entry.voxels["255"] == 120
+    draft = full.draft(prediction_pins(full.layer("annotation"), full.model("os1"), code="later"))
+    with pytest.raises(StoreError, match=r"case-a hold \[255\]"):
+        draft.write("case-a", unknown, annotated_classes=CLASSES, seconds={})
 
 
 def test_records_count_stated_classes_even_when_absent(full: Store) -> None:

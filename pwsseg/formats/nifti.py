@@ -12,7 +12,7 @@ import gzip
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pwsseg.formats.header import HEADER_BYTES, SROW, Header, exact_sform, parse_header
 from pwsseg.formats.hounsfield import check_finite, to_hu
 from pwsseg.formats.volume import Volume, geometry_from_itk, itk_direction
-from pwsseg.values import FLARE23, Geometry, InputError, LabelSet
+from pwsseg.values import FLARE23, UNKNOWN, Geometry, InputError, LabelSet
 
 ENDINGS = (".nii.gz", ".nii")
 MOST_DEFLATE_SAVES = 1032
@@ -42,17 +42,32 @@ def read_scan(path: Path, *, any_range: bool = False) -> Volume:
     return Volume(to_hu(values, path, any_range=any_range), _read_geometry(path))
 
 
-def read_labels(path: Path, label_set: LabelSet = FLARE23) -> Volume:
-    """Labels as uint8 (z, y, x).
+def read_labels(
+    path: Path,
+    label_set: LabelSet = FLARE23,
+    *,
+    meanings: Mapping[int, int] | None = None,
+    may_be_unknown: bool = False,
+) -> Volume:
+    """Labels as uint8 (z, y, x): the ids of `label_set`, or what `meanings` says that each value means.
 
-    InputError as for a scan, and when a value is no whole number or no class of `label_set`.
+    `meanings` may give 255, unknown; without them `may_be_unknown` takes 255 from the file, as exports may
+    hold it. InputError as for a scan, and when a value is no whole number or not named.
     """
     values = _read_values(path)
     if values.dtype.kind == "f":
         check_finite(values, path)
         if (values != np.rint(values)).any():
             raise InputError(f"{path} holds fractions, expected label ids; export it without interpolation")
-    return Volume(_to_labels(values, path, label_set), _read_geometry(path))
+    ours = {0, *label_set.ids, UNKNOWN} if may_be_unknown else {0, *label_set.ids}
+    if meanings is None:
+        whose = f"{label_set.name} does not name (0..{max(label_set.ids)})"
+        return Volume(_to_labels(values, path, named=ours, whose=whose), _read_geometry(path))
+    whose = f"neither its dataset.json nor --map names {sorted(meanings)}"
+    labels = _to_labels(values, path, named=set(meanings), whose=whose)
+    table = np.full(256, UNKNOWN, dtype=np.uint8)
+    table[list(meanings)] = list(meanings.values())
+    return Volume(table[labels], _read_geometry(path))
 
 
 def check_same_grid(scan: Volume, labels: Volume, path: Path) -> None:
@@ -166,18 +181,18 @@ def _three_by_three(direction: tuple[float, ...]) -> list[float]:
     return [float(v) for v in np.asarray(direction).reshape(side, side)[:3, :3].ravel()]
 
 
-def _to_labels(values: NDArray[Any], path: Path, label_set: LabelSet) -> NDArray[np.uint8]:
+def _to_labels(values: NDArray[Any], path: Path, *, named: set[int], whose: str) -> NDArray[np.uint8]:
     low, high = values.min(), values.max()
     if low >= 0 and high <= np.iinfo(np.uint8).max:
         labels = values.astype(np.uint8)
         found = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()
-        strange = sorted(set(found) - {0, *label_set.ids})
+        strange = sorted(set(found) - named)
     else:
-        strange = [v for v in (low, high) if v not in (0, *label_set.ids)]
+        strange = [v for v in (low, high) if v not in named]
     if strange:
         raise InputError(
-            f"{path} holds the values {', '.join(f'{v:g}' for v in strange)}, which {label_set.name} does "
-            f"not name (0..{max(label_set.ids)}); map them to its classes"
+            f"{path} holds the values {', '.join(f'{v:g}' for v in strange)}, which {whose}; "
+            "map them to its classes"
         )
     return labels
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
+
 from pwsseg.arrays.metrics import score_case
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.progress import Progress
 from pwsseg.store import Layer, Store
-from pwsseg.values import StoreError
+from pwsseg.values import UNKNOWN, StoreError
 
 Split = Literal["training", "validation"]
 
@@ -19,8 +21,9 @@ def evaluate_layer(
 ) -> list[dict[str, Any]]:
     """DSC and NSD of every case of `split` that both layers hold, by the organisers' rules and cleanly.
 
-    Only classes that the layer speaks about and that are annotated in the reference's case are scored. The
-    rows {case, class, dsc, nsd, dsc_clean, nsd_clean} are kept in the store, pinned to both layers.
+    Only classes that the layer speaks about and that are annotated in the reference's case are scored;
+    voxels that the reference leaves unknown count for neither side. The rows {case, class, dsc, nsd,
+    dsc_clean, nsd_clean} are kept in the store, pinned to both layers.
 
     Raises
     ------
@@ -51,7 +54,9 @@ def _score(item: Item, *, location: str, layer: str, reference: str) -> Item:
     store = Store.open(location)
     predicted, truth = store.layer(layer), store.layer(reference)
     classes = sorted(set(predicted.record.pins.classes) & set(truth.entry(item.case).annotated_classes))
-    volumes = predicted.labels(item.case), truth.labels(item.case)
+    reference_labels = truth.labels(item.case)
+    # where the reference says nothing, nothing is right or wrong
+    volumes = np.where(reference_labels == UNKNOWN, 0, predicted.labels(item.case)), reference_labels
     spacing = store.scan(item.case).geometry.spacing
     exact = score_case(*volumes, spacing=spacing, classes=classes, mode="flare")
     clean = score_case(*volumes, spacing=spacing, classes=classes, mode="clean")

@@ -11,21 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from pwsseg.formats.flare import Found, SourceCase
+from pwsseg.formats.found import Found, SourceCase
 from pwsseg.formats.nifti import check_same_grid, read_labels
 from pwsseg.formats.reading import read_volume, source_digest
+from pwsseg.formats.volume import Volume
+from pwsseg.pipelines.annotation import FIX, newest_annotation, next_pins, publish_next
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.progress import Progress
-from pwsseg.pipelines.publish import publish
-from pwsseg.rounds import ANNOTATION
-from pwsseg.store import AnnotationPins, Layer, Source, Store
-from pwsseg.store.digests import code_digest
-from pwsseg.values import FLARE23, InputError, StoreError
+from pwsseg.store import AnnotationPins, Layer, LayerDraft, Source, Store
+from pwsseg.values import UNKNOWN, InputError
 
 Annotated = Mapping[str, frozenset[int]] | Literal["present"]
 """Stated classes of each case, or the rule "what is present is annotated, nothing else"."""
@@ -57,10 +56,11 @@ def ingest(
         resources=resources,
         progress=Progress("ingest", sum(not i.error for i in items)),
     )
-    faults = dict(found.faults) | {i.case: i.error for i in (*items, *done) if i.error}
     good = sorted((i for i in done if not i.error), key=lambda i: i.case)
-    annotation = _annotate(store, [i for i in good if i.fields["labels"]], resources)
-    return IngestReport([i.case for i in good], annotation, faults)
+    labelled = [i for i in good if i.fields["labels"]]
+    annotation = _annotate(store, labelled, resources)
+    faults = dict(found.faults) | {i.case: i.error for i in (*items, *done) if i.error}
+    return IngestReport([i.case for i in good if not i.error], annotation, faults)
 
 
 def _item(case: SourceCase, annotated: Annotated) -> Item:
@@ -69,6 +69,7 @@ def _item(case: SourceCase, annotated: Annotated) -> Item:
         {
             "scan": str(case.scan),
             "labels": str(case.labels) if case.labels else None,
+            "meanings": sorted(case.meanings.items()) if case.meanings else None,
             "split": case.split,
             "annotated": None,
         },
@@ -98,7 +99,7 @@ def _ingest_scan(item: Item, *, location: str, any_range: bool) -> Item:
     scan = read_volume(path, any_range=any_range)
     if item.fields["labels"]:
         labels_path = Path(item.fields["labels"])
-        labels = read_labels(labels_path)
+        labels = _read_labels(item)
         check_same_grid(scan, labels, labels_path)
         item.fields["annotated"] = _annotated_classes(item.fields["annotated"], labels.array, labels_path)
         item.fields["labels_digest"] = source_digest(labels_path)
@@ -110,7 +111,9 @@ def _ingest_scan(item: Item, *, location: str, any_range: bool) -> Item:
 
 
 def _annotated_classes(stated: list[int] | None, labels: np.ndarray, path: Path) -> list[int]:
-    present = [int(c) for c in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if c]
+    present = [
+        int(c) for c in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if c not in (0, UNKNOWN)
+    ]
     if stated is None:
         return present
     surplus = sorted(set(present) - set(stated))
@@ -123,64 +126,67 @@ def _annotated_classes(stated: list[int] | None, labels: np.ndarray, path: Path)
 
 
 def _annotate(store: Store, items: list[Item], resources: Resources) -> Layer | None:
-    """Publish the next annotation version: what the newest one has, and the new cases."""
-    newest = _newest(store)
-    new = [i for i in items if not _has(newest, i)]
+    """Publish the next annotation version: what the newest one has, and the new cases.
+
+    A case that people have corrected since gets an error: other labels would undo that without a word.
+    """
+    newest = newest_annotation(store)
+    rows = newest.manifest("case", "annotated_classes", "notes") if newest else []
+    held = {row["case"]: row for row in rows}
+    new = [i for i in items if not _has(held.get(i.case), i)]
+    for item in new:
+        if newest and _is_fixed(held.get(item.case)):
+            item.error = (
+                f"{item.fields['labels']} states other labels of {item.case} than those that were corrected "
+                f"by hand since ({newest.id}); give it by --fix with the classes that it restates"
+            )
+    new = [i for i in new if not i.error]
     if not new:
         return newest
-    pins = AnnotationPins(
-        name=ANNOTATION,
-        kind="annotation",
-        classes=FLARE23.ids,
-        parents=(newest.pin,) if newest else (),
-        model=None,
-        settings={
-            i.case: {"labels": i.fields["labels_digest"], "classes": i.fields["annotated"]} for i in new
-        },
-        rules=("stated-by-people",),
-        code=code_digest(),
-    )
-    if existing := store.published(pins):
-        return existing
-    draft = store.draft(pins)
-    names = {i.case for i in new}
-    carried = [c for c in newest.cases() if c not in names] if newest else []
-    for case in carried:
-        if newest and case not in draft.committed():
-            draft.carry(case, newest)
-    waiting = [i for i in new if i.case not in draft.committed()]
-    done = over_cases(
-        [Item(i.case, i.fields) for i in waiting],
-        [Stage(_write_annotation, {"location": store.location, "pins": pins})],
-        resources=resources,
-        progress=Progress("annotation", len(waiting)),
-    )
-    return publish(draft, sorted([*carried, *names]), done)
+    settings = {i.case: {"labels": i.fields["labels_digest"], "classes": i.fields["annotated"]} for i in new}
+    pins = next_pins(newest, settings=settings, rules=("stated-by-people",))
+
+    def write(draft: LayerDraft, waiting: list[str]) -> list[Item]:
+        return over_cases(
+            [Item(i.case, i.fields) for i in new if i.case in waiting],
+            [Stage(_write_annotation, {"location": store.location, "pins": draft.record.pins})],
+            resources=resources,
+            progress=Progress("annotation", len(waiting)),
+        )
+
+    return publish_next(store, newest, pins, new=[i.case for i in new], write=write)
 
 
-def _newest(store: Store) -> Layer | None:
-    try:
-        return store.layer(ANNOTATION)
-    except StoreError:
-        return None
-
-
-def _has(newest: Layer | None, item: Item) -> bool:
-    """Whether the newest annotation holds exactly these labels of the case."""
-    if newest is None or item.case not in newest.cases():
+def _has(row: dict[str, Any] | None, item: Item) -> bool:
+    """Whether the newest annotation, whose manifest has this row of the case, holds exactly these labels."""
+    if row is None or _source_note(item) not in row["notes"]:
         return False
-    entry = newest.entry(item.case)
-    same_classes = list(entry.annotated_classes) == item.fields["annotated"]
-    return same_classes and f"source:{item.fields['labels_digest']}" in entry.notes
+    held, stated = set(row["annotated_classes"]), set(item.fields["annotated"])
+    return stated <= held if _is_fixed(row) else stated == held
+
+
+def _is_fixed(row: dict[str, Any] | None) -> bool:
+    return row is not None and any(note.startswith(FIX) for note in row["notes"])
+
+
+def _source_note(item: Item) -> str:
+    """How the notes of a case tell the label file, and what its values were taken to mean."""
+    pairs = item.fields["meanings"]
+    mapped = " map:" + ",".join(f"{old}={new}" for old, new in pairs) if pairs else ""
+    return f"source:{item.fields['labels_digest']}{mapped}"
+
+
+def _read_labels(item: Item) -> Volume:
+    pairs = item.fields["meanings"]
+    return read_labels(Path(item.fields["labels"]), meanings=dict(pairs) if pairs else None)
 
 
 def _write_annotation(item: Item, *, location: str, pins: AnnotationPins) -> Item:
-    labels = read_labels(Path(item.fields["labels"]))
     Store.open(location).draft(pins).write(
         item.case,
-        labels.array,
+        _read_labels(item).array,
         annotated_classes=item.fields["annotated"],
         seconds={},
-        notes=(f"source:{item.fields['labels_digest']}",),
+        notes=(_source_note(item),),
     )
     return item

@@ -17,7 +17,7 @@ from pwsseg.arrays.body import find_body
 from pwsseg.arrays.components import keep_largest
 from pwsseg.arrays.labelling import write_labels_on_grid
 from pwsseg.arrays.sliding import Shape, covered, place_windows, stream, stream_bytes
-from pwsseg.formats.flare import SourceCase
+from pwsseg.formats.found import SourceCase
 from pwsseg.formats.nifti import write_labels
 from pwsseg.formats.reading import read_volume
 from pwsseg.formats.volume import Volume

@@ -11,7 +11,7 @@ from pwsseg.store.digests import array_digest, bytes_digest, layer_digest
 from pwsseg.store.documents import ARRAY, group_bytes, labels_metadata
 from pwsseg.store.layer import MANIFEST, Layer, case_path, layer_path, read_case
 from pwsseg.store.objects import Objects
-from pwsseg.store.records import CaseRecord, FusionPins, LayerRecord, Published, now
+from pwsseg.store.records import CaseRecord, LayerRecord, PredictionPins, Published, now
 from pwsseg.store.scan import Scan, open_scan
 from pwsseg.store.tables import manifest_bytes
 from pwsseg.store.versions import Room
@@ -166,7 +166,7 @@ class LayerDraft:
             )
         self._check_stated(scan.case, stated)
         counts = histogram(labels)
-        allowed = {*stated, UNKNOWN} if isinstance(self.record.pins, FusionPins) else set(stated)
+        allowed = set(stated) if isinstance(self.record.pins, PredictionPins) else {*stated, UNKNOWN}
         strange = sorted(set(counts) - allowed - {0})
         if strange:
             raise StoreError(
