@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from pwsseg.store.digests import code_digest
+from pwsseg.values import PwssegError
+
 OBJECT_STORE_BYTES = 1_500_000_000
 """Holds four rows of a 512 x 512 x 600 scan as float16, of which a pipeline keeps a few in flight."""
 
@@ -62,6 +65,21 @@ def cluster() -> Iterator[Resources]:
 def in_copied_working_dir() -> bool:
     """Whether this process runs in the copy of a folder that `ray job submit --working-dir` made."""
     return "runtime_resources" in Path.cwd().resolve().parts
+
+
+def check_code(job: str) -> None:
+    """Refuse, in a worker, to compute for a job whose `code_digest` is another: its records would be wrong.
+
+    Raises
+    ------
+    PwssegError
+        Naming both digests.
+    """
+    if (own := code_digest()) != job:
+        raise PwssegError(
+            f"this worker runs other code ({own[:12]}) than its job ({job[:12]}): the source was edited "
+            f"meanwhile, or a node has another version; bring all to one version and run the job again"
+        )
 
 
 def _start_local() -> None:
