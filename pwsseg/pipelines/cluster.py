@@ -50,10 +50,7 @@ def cluster() -> Iterator[Resources]:
 
     mine = not ray.is_initialized()
     if mine:
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            _start_local()
+        _join() if os.environ.get("RAY_ADDRESS") else _start_local()
     _configure_data()
     try:
         yield _resources()
@@ -82,10 +79,23 @@ def check_code(job: str) -> None:
         )
 
 
+def _join() -> None:
+    import ray
+
+    with _starting(
+        f"the Ray cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']} can't be joined",
+        remedy="start it and give its token (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH), or unset RAY_ADDRESS",
+    ):
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+
+
 def _start_local() -> None:
     import ray
 
-    with _silent_stderr():
+    with _starting(
+        "Ray can't be started on this machine",
+        remedy="wait until it is less busy or free some memory, then run the same command again",
+    ):
         ray.init(
             address="local",
             num_cpus=len(os.sched_getaffinity(0)),
@@ -97,8 +107,19 @@ def _start_local() -> None:
 
 
 @contextmanager
+def _starting(found: str, *, remedy: str) -> Iterator[None]:
+    """Keep the notes that Ray's C++ side writes, and say what Ray raises in the form of our errors."""
+    try:
+        with _silent_stderr():
+            yield
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise PwssegError(f"{found} ({reason}); {remedy}") from error
+
+
+@contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Keep the notes that Ray's C++ side writes while it starts; failures come as exceptions."""
+    """Nothing reaches stderr, from C++ either; failures come as exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
