@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import pwsseg
-from pwsseg.pipelines.over_cases import Item, _Guarded, _item, _row
 from pwsseg.rounds import RoundSettings, load_round, round_names
 from pwsseg.store.digests import code_digest, package_digest
 from pwsseg.values import FLARE23, SettingsError
@@ -294,11 +293,3 @@ assert digests.package_digest(Path("pwsseg")) != before
 """
     environment = {**os.environ, "PYTHONPATH": str(package.parent)}
     subprocess.run([sys.executable, "-c", program], cwd=package.parent, env=environment, check=True)
-
-
-def test_worker_with_other_code_than_its_job_computes_nothing() -> None:
-    def never(item: Item) -> Item:
-        raise AssertionError("other code computed")
-
-    done = _item(_Guarded(never, {}, "0" * 64)(_row(Item("case"))))
-    assert f"other code ({code_digest()[:12]}) than its job (000000000000)" in done.error
