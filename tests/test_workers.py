@@ -1,13 +1,14 @@
-"""What a worker refuses, and that its own sentence reaches the person who runs the job."""
+"""What is refused on a cluster, and that a worker's own sentence reaches the person who runs the job."""
 
 from __future__ import annotations
 
+import socket
 from typing import NoReturn
 
 import pytest
 from ray.train import WorkerGroupError
 
-from pwsseg.pipelines.cluster import check_code
+from pwsseg.pipelines.cluster import check_code, cluster
 from pwsseg.pipelines.over_cases import Item, _Guarded, _item, _row
 from pwsseg.pipelines.train import _fitted
 from pwsseg.store.digests import code_digest
@@ -24,6 +25,18 @@ class FailingTrainer:
 
     def fit(self) -> NoReturn:
         raise WorkerGroupError("all that Ray knows", self._failures)
+
+
+def test_cluster_that_nobody_started_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as bound:  # but it does not listen
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with (
+            pytest.raises(PwssegError, match=f"RAY_ADDRESS={address} can't be joined .*refused.*; start it"),
+            cluster(),
+        ):
+            pytest.fail("joined")
 
 
 def test_worker_with_the_code_of_its_job_computes() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,11 +83,20 @@ def check_code(job: str) -> None:
 def _join() -> None:
     import ray
 
+    address = os.environ["RAY_ADDRESS"]
     with _starting(
-        f"the Ray cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']} can't be joined",
+        f"the Ray cluster at RAY_ADDRESS={address} can't be joined",
         remedy="start it and give its token (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH), or unset RAY_ADDRESS",
     ):
+        _knock(address)
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError when nothing listens at host:port, for which Ray itself would wait for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _start_local() -> None:
