@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import pwsseg
 from pwsseg.rounds import RoundSettings, load_round, round_names
-from pwsseg.store import digests
+from pwsseg.store.digests import code_digest, package_digest
 from pwsseg.values import FLARE23, SettingsError
 
 JOBS = Path(__file__).resolve().parents[1] / "jobs"
@@ -240,46 +242,54 @@ def test_rounds_share_a_prepared_cache_until_spacing_or_range_differ(folder: Pat
     assert load_round("os1", "flare23", folder=folder).recipe not in recipes
 
 
-CodeDigest = Callable[[], str]
-
-
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the package, of which `code_digest` is taken."""
+def package(tmp_path: Path) -> Path:
+    """A copy of the package, which a test may edit."""
     copy = tmp_path / "pwsseg"
     source = Path(pwsseg.__file__).parent
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(digests, "__file__", str(copy / "store" / "digests.py"))
     return copy
 
 
-def test_the_same_code_elsewhere_has_the_same_digest(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copied = digests.code_digest()
-    monkeypatch.undo()
-    assert digests.code_digest() == copied
+def append_line(path: Path) -> None:
+    with path.open("a", encoding="utf-8") as source:
+        source.write("\n")
+
+
+def test_the_same_code_elsewhere_has_the_same_digest(package: Path) -> None:
+    assert package_digest(package) == code_digest()
 
 
 @pytest.mark.parametrize(
     "file", ["rounds.py", "arrays/fusion.py", "networks/losses.py", "pipelines/train.py", "values/labels.py"]
 )
 def test_code_digest_changes_with_a_computing_file(package: Path, file: str) -> None:
-    before = digests.code_digest()
-    with (package / file).open("a", encoding="utf-8") as source:
-        source.write("\n")
-    assert digests.code_digest() != before
+    append_line(package / file)
+    assert package_digest(package) != code_digest()
 
 
 def test_code_digest_changes_with_a_file_more_and_with_a_files_name(package: Path) -> None:
-    before = digests.code_digest()
     (package / "arrays" / "new.py").write_text("", encoding="utf-8")
-    more = digests.code_digest()
+    more = package_digest(package)
     (package / "arrays" / "new.py").rename(package / "arrays" / "newer.py")
-    assert len({before, more, digests.code_digest()}) == 3
+    assert len({code_digest(), more, package_digest(package)}) == 3
 
 
 @pytest.mark.parametrize("file", ["report/page.py", "report/style.py", "cli/files.py"])
 def test_code_digest_ignores_what_only_reads(package: Path, file: str) -> None:
-    before = digests.code_digest()
-    with (package / file).open("a", encoding="utf-8") as source:
-        source.write("\n")
-    assert digests.code_digest() == before
+    append_line(package / file)
+    assert package_digest(package) == code_digest()
+
+
+def test_code_edited_while_a_process_runs_is_not_what_it_pins(package: Path) -> None:
+    program = """
+from pathlib import Path
+from pwsseg.store import digests
+before = digests.code_digest()
+path = Path("pwsseg/arrays/fusion.py")
+path.write_text(path.read_text() + "# edited")
+assert digests.code_digest() == before
+assert digests.package_digest(Path("pwsseg")) != before
+"""
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    subprocess.run([sys.executable, "-c", program], cwd=package.parent, env=environment, check=True)

@@ -9,11 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from pwsseg.store.digests import code_digest
+from pwsseg.values import PwssegError
 
 OBJECT_STORE_BYTES = 1_500_000_000
 """Holds four rows of a 512 x 512 x 600 scan as float16, of which a pipeline keeps a few in flight."""
@@ -47,10 +51,7 @@ def cluster() -> Iterator[Resources]:
 
     mine = not ray.is_initialized()
     if mine:
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            _start_local()
+        _join() if os.environ.get("RAY_ADDRESS") else _start_local()
     _configure_data()
     try:
         yield _resources()
@@ -64,10 +65,47 @@ def in_copied_working_dir() -> bool:
     return "runtime_resources" in Path.cwd().resolve().parts
 
 
+def check_code(job: str) -> None:
+    """Refuse, in a worker, to compute for a job whose `code_digest` is another: its records would be wrong.
+
+    Raises
+    ------
+    PwssegError
+        Naming both digests.
+    """
+    if (own := code_digest()) != job:
+        raise PwssegError(
+            f"this worker runs other code ({own[:12]}) than its job ({job[:12]}): the source was edited "
+            f"meanwhile, or a node has another version; bring all to one version and run the job again"
+        )
+
+
+def _join() -> None:
+    import ray
+
+    address = os.environ["RAY_ADDRESS"]
+    with _starting(
+        f"the Ray cluster at RAY_ADDRESS={address} can't be joined",
+        remedy="start it and give its token (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH), or unset RAY_ADDRESS",
+    ):
+        _knock(address)
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError when nothing listens at host:port, for which Ray itself would wait for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 def _start_local() -> None:
     import ray
 
-    with _silent_stderr():
+    with _starting(
+        "Ray can't be started on this machine",
+        remedy="wait until it is less busy or free some memory, then run the same command again",
+    ):
         ray.init(
             address="local",
             num_cpus=len(os.sched_getaffinity(0)),
@@ -79,8 +117,19 @@ def _start_local() -> None:
 
 
 @contextmanager
+def _starting(found: str, *, remedy: str) -> Iterator[None]:
+    """Keep the notes that Ray's C++ side writes, and say what Ray raises in the form of our errors."""
+    try:
+        with _silent_stderr():
+            yield
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise PwssegError(f"{found} ({reason}); {remedy}") from error
+
+
+@contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Keep the notes that Ray's C++ side writes while it starts; failures come as exceptions."""
+    """Nothing reaches stderr, from C++ either; failures come as exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:

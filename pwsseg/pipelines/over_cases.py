@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.cluster import Resources, check_code
 from pwsseg.pipelines.progress import Progress
+from pwsseg.store.digests import code_digest
 from pwsseg.values import PwssegError
 
 Work = Callable[["Item"], "Item"]
@@ -85,10 +86,10 @@ def _with_stage(dataset: Any, stage: Stage, *, devices: int, resources: Resource
     import ray.data
 
     if not stage.device:
-        return dataset.map(_Guarded(stage.work, stage.settings), max_retries=1)
+        return dataset.map(_Guarded(stage.work, stage.settings, code_digest()), max_retries=1)
     return dataset.map(
         _OnDevice,
-        fn_constructor_args=(stage.work, stage.settings),
+        fn_constructor_args=(stage.work, stage.settings, code_digest()),
         compute=ray.data.ActorPoolStrategy(size=devices),
         max_restarts=-1,
         max_task_retries=1,
@@ -99,14 +100,15 @@ def _with_stage(dataset: Any, stage: Stage, *, devices: int, resources: Resource
 class _Guarded:
     """A stage's function on rows: errors become part of the row."""
 
-    def __init__(self, work: Callable[..., Item], settings: dict[str, Any]) -> None:
-        self._work, self._settings = work, settings
+    def __init__(self, work: Callable[..., Item], settings: dict[str, Any], code: str) -> None:
+        self._work, self._settings, self._code = work, settings, code
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         item = _item(row)
         if item.error:
             return row
         try:
+            check_code(self._code)
             return _row(self._work(item, **self._settings))
         except PwssegError as error:
             return _row(Item(item.case, item.fields, error=str(error)))
@@ -117,8 +119,8 @@ class _Guarded:
 class _OnDevice:
     """A stage's class on rows, built once in its actor."""
 
-    def __init__(self, build: Callable[..., Work], settings: dict[str, Any]) -> None:
-        self._guarded = _Guarded(build(**settings), {})
+    def __init__(self, build: Callable[..., Work], settings: dict[str, Any], code: str) -> None:
+        self._guarded = _Guarded(build(**settings), {}, code)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         return self._guarded(row)

@@ -25,7 +25,7 @@ from pwsseg.networks.supervision import (
     supervised_terms,
 )
 from pwsseg.pipelines.checkpoints import go_on_from, keep_model, report_epoch, resume
-from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.cluster import Resources, check_code
 from pwsseg.pipelines.feed import FeedPlan, PatchFeed
 from pwsseg.pipelines.meter import EpochMeter
 from pwsseg.pipelines.progress import say
@@ -85,6 +85,7 @@ def _fit(
             "plan": plan,
             "starts_from": (plan.location, starts_from.id) if starts_from else None,
             "meter": meter.actor,
+            "code": code_digest(),
         },
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
@@ -100,10 +101,23 @@ def _fit(
         ),
     )
     with meter:
-        result = trainer.fit()
+        result = _fitted(trainer)
     if result.checkpoint is None:
         raise PwssegError(f"training {settings.name} ended without a checkpoint; look at {scratch}")
     return Path(result.checkpoint.path)
+
+
+def _fitted(trainer: Any) -> Any:
+    """What fit() returns; a worker's own sentence is raised instead of Ray's account of its end."""
+    from ray.train import WorkerGroupError
+
+    try:
+        return trainer.fit()
+    except WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            if isinstance(failure, PwssegError):
+                raise failure from error
+        raise
 
 
 def _train_in_worker(config: dict[str, Any]) -> None:
@@ -111,6 +125,7 @@ def _train_in_worker(config: dict[str, Any]) -> None:
     from ray import train
     from ray.train.torch import get_device, prepare_model
 
+    check_code(config["code"])
     settings = RoundSettings.model_validate(config["settings"])
     context = train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()

@@ -54,13 +54,23 @@ def layer_digest(cases: Iterable[tuple[str, str, tuple[int, ...]]]) -> str:
     return json_digest([[case, digest, list(classes)] for case, digest, classes in sorted(cases)])
 
 
-def code_digest() -> str:
-    """Digest of the package's computing rooms, so that a record pins the code that made it."""
-    root = Path(__file__).parents[1]
+def package_digest(package: Path) -> str:
+    """Digest of a package's computing rooms: names and bytes of its Python files."""
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        relative = path.relative_to(root)
+    for path in sorted(package.rglob("*.py")):
+        relative = path.relative_to(package)
         if relative.parts[0] not in ("report", "cli"):  # what only reads decides no label
             digest.update(f"{relative.as_posix()}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+_RUNNING = package_digest(Path(__file__).parents[1])
+
+
+def code_digest() -> str:
+    """Digest of the code that this process runs, so that a record pins the code that made it.
+
+    Taken when this module is imported: a file that is edited later is not what runs here.
+    """
+    return _RUNNING
