@@ -57,31 +57,55 @@ def test_cases_say_what_is_annotated_and_who_has_them(capsys: pytest.CaptureFixt
     assert [r["annotated_classes"] for r in rows] == [[1, 2, 14], [1, 2, 14], []]
 
 
-def test_layers_show_drafts_and_parents(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [line.split() for line in said(capsys, "layers").splitlines()]
+def test_layers_draw_what_was_made_from_what(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, "layers").splitlines()
+    assert [line[:22].rstrip() for line in lines[1:]] == [
+        "● annotation.v1      2",
+        "● model os1.v1       3",
+        "├─○ os1.v2           -",
+        "● os1.v1             3",
+        "● os1-fused.v1       1",
+    ]
+    assert lines[3].split()[-2:] == ["-", "annotation.v1"]
+    assert max(map(len, lines)) <= 100
+
+
+def test_layers_as_a_table_show_drafts_and_parents(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line.split() for line in said(capsys, "layers", "--table").splitlines()]
     assert [line[0] for line in lines[1:]] == ["annotation.v1", "os1.v1", "os1.v2", "os1-fused.v1"]
     assert lines[3][1:3] == ["prediction", "draft"]
     assert "annotation.v1" in lines[2]
-    assert [r["state"]["state"] for r in parsed(capsys, "layers")] == [
-        "published",
-        "published",
-        "draft",
-        "published",
-    ]
+    states = [r["state"]["state"] for r in parsed(capsys, "layers")]
+    assert states == ["published", "published", "draft", "published"]
 
 
 def test_columns_line_up(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = said(capsys, "layers").splitlines()
-    assert (
-        len(
-            {
-                line.find(word)
-                for line, word in zip(lines, ("kind", "annotation  pub", "prediction"), strict=False)
-            }
-        )
-        == 1
-    )
+    lines = said(capsys, "layers", "--table").splitlines()
+    words = ("kind", "annotation  pub", "prediction")
+    assert len({line.find(word) for line, word in zip(lines, words, strict=False)}) == 1
     assert all(line == line.rstrip() for line in lines)
+
+
+def test_models_say_what_they_learned_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "models").splitlines()[1].split()[:3] == ["os1.v1", "published", "3"]
+    assert [m["pins"]["targets"][0]["id"] for m in parsed(capsys, "models")] == ["annotation.v1"]
+    assert "activation    softmax" in said(capsys, "show", "os1", "--model")
+    assert parsed(capsys, "show", "os1.v1", "--model")["type"] == "model"
+    assert "no model os9" in refused(capsys, "show", "os9", "--model")
+
+
+def test_the_log_of_a_case_says_what_each_layer_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    events = parsed(capsys, "log", "case-b")["layers"]
+    assert [(e["layer"], e["against"], e["changed_voxels"]) for e in events] == [
+        ("annotation.v1", None, None),
+        ("os1.v1", "annotation.v1", 48),
+    ]
+    assert events[1]["annotated_classes"] == [1, 2, 14]
+    lines = said(capsys, "log", "case-a").splitlines()
+    assert lines[0] == "case-a, from case-a_0000.nii.gz"
+    assert [line.split()[2] for line in lines[2:]] == ["annotation.v1", "os1.v1", "os1-fused.v1"]
+    assert "same" in lines[3]
+    assert "no scan" in refused(capsys, "log", "case-z")
 
 
 def test_show_gives_the_record_and_the_classes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +131,8 @@ def test_diff_counts_gained_and_lost(capsys: pytest.CaptureFixture[str]) -> None
     assert (liver["gained"], liver["lost"], liver["dice"]) == (24, 24, pytest.approx(240 / 288))
     assert liver["gained_ml"] == pytest.approx(24 * GEOMETRY.voxel_ml)
     assert "0.8333" in said(capsys, "diff", "annotation", "os1", "--case", "case-b")
+    assert [row["case"] for row in parsed(capsys, "diff", "annotation", "os1")["most"]] == ["case-b"]
+    assert parsed(capsys, "diff", "annotation", "os1", "--most", "0")["most"] == []
     assert "not in both" in refused(capsys, "diff", "annotation", "os1", "--case", "case-c")
     assert "draft" in refused(capsys, "diff", "annotation", "os1.v2")
 

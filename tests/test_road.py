@@ -10,7 +10,9 @@ import pytest
 import SimpleITK
 from road import Road, answer, job, tree
 
+from pwsseg.arrays.fusion import Provenance
 from pwsseg.pipelines.fuse import target_labels
+from pwsseg.pipelines.provenance import provenance_of
 from pwsseg.pipelines.sources import pin_sources
 from pwsseg.rounds import load_round
 from pwsseg.store import Store
@@ -97,6 +99,8 @@ def test_targets_can_be_computed_again_from_their_parents(road: Road, name: str)
             spacing=store.scan(case).geometry.spacing,
         )
         assert np.array_equal(again, targets.labels(case))
+        sources_of_voxels = provenance_of(store, targets, case)
+        assert np.array_equal(sources_of_voxels == Provenance.UNKNOWN, again == UNKNOWN)
 
 
 @pytest.mark.parametrize("name", ["ots1", "ots2"])

@@ -32,7 +32,7 @@ from hypothesis.extra import numpy as hnp
 from ome_zarr_models.v05 import Image, ImageLabel
 
 from pwsseg.store import Layer, LayerDraft, Source, Store
-from pwsseg.store.compare import compare, confusion, summary
+from pwsseg.store.compare import compare, most_changed, same_voxels, summary
 from pwsseg.store.digests import array_digest
 from pwsseg.store.layout import LAYOUTS, encode
 from pwsseg.store.objects import Objects
@@ -223,7 +223,7 @@ def test_a_draft_is_no_source_until_it_is_published(store: Store) -> None:
 
 def test_neither_side_has_the_other_sides_verbs() -> None:
     verbs = {name for name in dir(Layer) if not name.startswith("_")}
-    assert verbs == {"cases", "digest", "entry", "id", "labels", "manifest", "pin", "state"}
+    assert verbs == {"cases", "digest", "entry", "find", "id", "labels", "manifest", "pin", "state", "stored"}
     assert not {"labels", "cases", "digest"} & set(dir(LayerDraft))
 
 
@@ -532,11 +532,11 @@ def test_scores_come_back(full: Store) -> None:
         lambda shape: st.tuples(*[hnp.arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 14, 255]))] * 2)
     )
 )
-def test_the_confusion_of_two_volumes_counts_every_voxel(pair: Any) -> None:
-    table = confusion(*pair)
-    assert table.sum() == pair[0].size
-    for i, j in itertools.product((0, 1, 14, 255), repeat=2):
-        assert table[i, j] == ((pair[0] == i) & (pair[1] == j)).sum()
+def test_voxels_that_are_the_same_are_counted_by_label(pair: Any) -> None:
+    same = same_voxels(*pair)
+    assert same[0] == 0
+    for i in (1, 14, 255):
+        assert same[i] == ((pair[0] == i) & (pair[1] == i)).sum()
 
 
 def test_layers_are_compared_where_both_speak(full: Store) -> None:
@@ -550,6 +550,9 @@ def test_layers_are_compared_where_both_speak(full: Store) -> None:
     assert rows[1]["gained_ml"] == pytest.approx(24 * 2.5 * 0.8 * 0.75 / 1000)
     assert rows[2]["dice"] == 1.0
     assert rows[14]["dice"] is None
+    assert [(row["case"], row["gained"], row["lost"]) for row in most_changed(changes, 5)] == [
+        ("case-b", 24, 24)
+    ]
 
 
 # verifying

@@ -1,4 +1,4 @@
-"""What is in a store: its cases, its layers, one layer's record."""
+"""What is in a store: its cases, one layer's or model's record."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pwsseg.cli.command import Commands, answer, store_of
-from pwsseg.cli.text import ranges, size, table
+from pwsseg.cli.drawing import state_of
+from pwsseg.cli.text import moment, ranges, size, table
 
 if TYPE_CHECKING:
-    from pwsseg.store import LayerRecord
+    from pwsseg.store import LayerRecord, ModelRecord, RetirementRecord, Store
     from pwsseg.values import LabelSet
 
 
 def add_to(commands: Commands) -> None:
-    """Add `cases`, `layers` and `show`."""
+    """Add `cases` and `show`."""
     commands.add(cases, positional_store=True)
-    commands.add(layers, positional_store=True)
-    commands.add(show).add_argument(
-        "layer", metavar="LAYER", help="os1 for its newest version, os1.v1 for that one"
-    )
+    parser = commands.add(show)
+    parser.add_argument("name", metavar="LAYER", help="os1 for its newest version, os1.v1 for that one")
+    parser.add_argument("--model", action="store_true", help="show the model of that name, not the layer")
 
 
 def cases(args: argparse.Namespace) -> int:
@@ -31,16 +31,15 @@ def cases(args: argparse.Namespace) -> int:
     members = {layer.id: set(layer.cases()) for layer in published_layers(store)}
     annotated = annotated_classes(store)
     rows: list[dict[str, Any]] = []
-    for case in store.cases():
-        record = store.scan(case).record
+    for record in store.scan_records():
         rows.append(
             {
-                "case": case,
+                "case": record.case,
                 "split": record.split,
                 "size": list(record.geometry.shape),
                 "spacing": list(record.geometry.spacing),
-                "annotated_classes": annotated.get(case, []),
-                "layers": [layer for layer, has in members.items() if case in has],
+                "annotated_classes": annotated.get(record.case, []),
+                "layers": [layer for layer, has in members.items() if record.case in has],
             }
         )
     return answer(
@@ -64,59 +63,77 @@ def cases(args: argparse.Namespace) -> int:
     )
 
 
-def layers(args: argparse.Namespace) -> int:
-    """Every version of every layer, drafts too."""
-    store = store_of(args)
-    records = store.layers()
-    columns = ["layer", "kind", "state", "cases", "size", "classes", "parents", "model", "created"]
-    text = table(columns, [_layer_row(r) for r in records], empty=f"no layers in {store.location}")
-    return answer(args, [r.model_dump(mode="json") for r in records], text)
-
-
 def show(args: argparse.Namespace) -> int:
-    """The record of one layer, and how much of each class is in it."""
-    from pwsseg.store.contents import class_amounts, layer_record
+    """The record of one layer and how much of each class is in it; or the record of a model."""
+    from pwsseg.store.contents import layer_record, model_record
 
     store = store_of(args)
-    record = layer_record(store, args.layer)
-    rows: list[dict[str, Any]] = []
-    if record.state.state == "published":
-        amounts = class_amounts(store.layer(record.id))
-        rows = [{**row, "name": store.label_set[row["class"]].name} for row in amounts]
-    text = table([], _record_lines(record, store.label_set))
+    names = {r.id for r in store.layers()} | {r.pins.name for r in store.layers()}
+    others = {r.id for r in store.models()} | {r.pins.name for r in store.models()}
+    if args.model or (args.name not in names and args.name in others):
+        model = model_record(store, args.name)
+        lines = _model_lines(model, store.retired("models").get(model.id))
+        return answer(args, model.model_dump(mode="json"), table([], lines))
+    record = layer_record(store, args.name)
+    retired = store.retired("layers").get(record.id)
+    rows = _per_class(store, record)
+    text = table([], _record_lines(record, store.label_set, retired))
     if rows:
         columns = ["class", "name", "stated in", "present in", "voxels", "ml"]
         keys = ("class", "name", "stated_in", "present_in", "voxels")
-        lines = [[*(str(row[key]) for key in keys), f"{row['ml']:.1f}"] for row in rows]
-        text += "\n" + table(columns, lines)
+        text += "\n" + table(
+            columns, [[*(str(row[key]) for key in keys), f"{row['ml']:.1f}"] for row in rows]
+        )
     return answer(args, {**record.model_dump(mode="json"), "per_class": rows}, text)
 
 
-def _layer_row(record: LayerRecord) -> list[str]:
-    pins, state = record.pins, record.state
-    done = None if state.state == "draft" else state
-    return [
-        record.id,
-        pins.kind,
-        state.state,
-        str(done.cases) if done else "-",
-        size(done.bytes) if done else "-",
-        ranges(pins.classes),
-        " ".join(p.id for p in pins.parents) or "-",
-        pins.model.id if pins.model else "-",
-        done.created.replace("T", " ").rstrip("Z") if done else "-",
-    ]
+def _per_class(store: Store, record: LayerRecord) -> list[dict[str, Any]]:
+    from pwsseg.store import Layer
+    from pwsseg.store.contents import class_amounts
+
+    if record.state.state == "draft":
+        return []
+    amounts = class_amounts(Layer(store.objects, record))
+    return [{**row, "name": store.label_set[row["class"]].name} for row in amounts]
 
 
-def _record_lines(record: LayerRecord, label_set: LabelSet) -> list[list[str]]:
+def _record_lines(
+    record: LayerRecord, label_set: LabelSet, retired: RetirementRecord | None
+) -> list[list[str]]:
     pins, state = record.pins, record.state
-    lines = [["layer", record.id], ["kind", pins.kind], ["state", state.state]]
+    lines = [["layer", record.id], ["kind", pins.kind], *_state_lines(record, retired)]
     if state.state == "published":
-        lines += [["created", f"{state.created.replace('T', ' ').rstrip('Z')} UTC"], ["digest", state.digest]]
-        lines += [["cases", str(state.cases)], ["size", size(state.bytes)]]
+        lines += [["digest", state.digest], ["cases", str(state.cases)], ["size", size(state.bytes)]]
     lines.append(["classes", ", ".join(f"{i} {label_set[i].name}" for i in pins.classes)])
     lines += [["parent", f"{p.id}  {p.digest[:12]}"] for p in pins.parents]
     lines += [["model", f"{p.id}  {p.digest[:12]}"] for p in (pins.model,) if p]
     lines += [["rule", rule] for rule in pins.rules]
-    lines += [["setting", f"{key} = {json.dumps(value)}"] for key, value in pins.settings.items()]
+    return [*lines, *_settings_lines(pins.settings), ["code", pins.code]]
+
+
+def _model_lines(record: ModelRecord, retired: RetirementRecord | None) -> list[list[str]]:
+    pins, state = record.pins, record.state
+    lines = [["model", record.id], *_state_lines(record, retired)]
+    if state.state == "published":
+        lines += [["weights", state.weights], ["size", size(state.bytes)], ["activation", state.activation]]
+        lines += [["classes", " ".join(str(c) for c in state.classes)]]
+        lines += [["network", f"{key} = {json.dumps(value)}"] for key, value in state.network.items()]
+    lines += [["learned from", f"{p.id}  {p.digest[:12]}"] for p in pins.targets]
+    lines += [["begun with", f"model {p.id}  {p.digest[:12]}"] for p in (pins.starts_from,) if p]
+    lines += [["cases", str(len(pins.cases))], *_settings_lines(pins.settings)]
     return [*lines, ["code", pins.code]]
+
+
+def _state_lines(record: LayerRecord | ModelRecord, retired: RetirementRecord | None) -> list[list[str]]:
+    lines = [["state", state_of(record, retired)]]
+    if record.state.state == "published":
+        lines.append(["created", f"{moment(record.state.created)} UTC"])
+    if retired:
+        lines.append(["retired", f"{moment(retired.retired)} UTC"])
+    if retired and retired.deleted:
+        lines.append(["deleted", f"{moment(retired.deleted)} UTC; {size(retired.frees)} freed"])
+    return lines
+
+
+def _settings_lines(settings: dict[str, Any]) -> list[list[str]]:
+    return [["setting", f"{key} = {json.dumps(value)}"] for key, value in settings.items()]

@@ -42,3 +42,13 @@ def size(count: int) -> str:
     while amount >= 1000 and len(units) > 1:
         amount, units = amount / 1000, units[1:]
     return f"{amount:.0f} {units[0]}" if units[0] == "B" else f"{amount:.1f} {units[0]}"
+
+
+def moment(created: str | None) -> str:
+    """A record's time as people read it, UTC: 2026-11-24 03:12:07."""
+    return created.replace("T", " ").rstrip("Z") if created else "-"
+
+
+def day(created: str | None) -> str:
+    """The day of a record's time."""
+    return moment(created)[:10]

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pwsseg.arrays.fusion import fuse, restrict, tumor_to_organ
+from pwsseg.arrays import targets
 from pwsseg.arrays.stability import disagreement
+from pwsseg.arrays.targets import DIVIDE, FUSE, TargetRules
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.progress import Progress
@@ -50,9 +51,9 @@ def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
 def rules_of(settings: RoundSettings) -> tuple[str, ...]:
     """The named rules by which a round's targets can be recomputed from their parents."""
     science = settings.science
-    rules = [f"fuse:{science.fusion}"] if settings.pseudo else ["annotation-only"]
+    rules = [f"{FUSE}{science.fusion}"] if settings.pseudo else ["annotation-only"]
     if science.tumor_division:
-        rules.append(f"tumor-to-organ:{science.tumor_division.reach_mm:g}mm")
+        rules.append(f"{DIVIDE}{science.tumor_division.reach_mm:g}mm")
     if science.selection:
         rules.append(f"select:stability:{science.selection.keep:g}")
     return tuple(rules)
@@ -71,29 +72,11 @@ def target_labels(
     `annotated` are the annotated classes of the case among the round's. All arrays are uint8 (z, y, x) on
     the scan's grid; 255 in the result is unknown.
     """
-    science, tumor = settings.science, FLARE23.tumor
-    if annotation is not None:
-        if science.tumor_division and pseudo is not None:
-            divided = tumor_to_organ(
-                annotation,
-                pseudo,
-                tumor=tumor,
-                organs=FLARE23.organs,
-                spacing=spacing,
-                reach_mm=science.tumor_division.reach_mm,
-            )
-            # where the organ is not annotated itself, fusion asks the pseudo labels: they must say it too
-            pseudo = np.where((annotation == tumor) & (divided != 0), divided, pseudo)
-            annotation = divided
-        annotation = restrict(annotation, to=science.classes)
-    if annotation is None and pseudo is None:
-        raise ValueError("a target needs an annotation or pseudo labels")
-    if annotation is not None and (pseudo is None or annotated >= set(science.classes)):
-        return annotation  # nothing is left open: what is not annotated is background
-    assert pseudo is not None
-    if annotation is None:
-        annotation = np.zeros_like(pseudo)
-    return fuse(annotation, pseudo, annotated=annotated, tumor=tumor, rule=science.fusion)
+    rules = TargetRules.named(
+        rules_of(settings), classes=settings.science.classes, organs=FLARE23.organs, tumor=FLARE23.tumor
+    )
+    assert rules is not None
+    return targets.target_labels(annotation, pseudo, rules=rules, annotated=annotated, spacing=spacing)
 
 
 def _item(sources: Sources, case: str) -> Item:

@@ -96,7 +96,7 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
     annotated = {case: frozenset(annotation.entry(case).annotated_classes) for case in annotation.cases()}
     least = frozenset(science.labelled_at_least)
     training = store.cases(split="training")
-    kinds = {case: _kind(annotated.get(case, frozenset()), least) for case in training}
+    kinds = {case: kind_of(annotated.get(case, frozenset()), least) for case in training}
     if "full" not in kinds.values():
         raise SettingsError(
             f"round {settings.name}: no case of {annotation.id} is annotated with all of {sorted(least)}; "
@@ -117,7 +117,8 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
     )
 
 
-def _kind(annotated: frozenset[int], least: frozenset[int]) -> Kind:
+def kind_of(annotated: frozenset[int], least: frozenset[int]) -> Kind:
+    """What a round calls a case with these annotated classes, of which it asks `least` of a full one."""
     if not annotated:
         return "unlabelled"
     return "full" if least <= annotated else "partial"

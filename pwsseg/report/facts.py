@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pwsseg.arrays.metrics import Summary, summarise
 from pwsseg.store import Layer, Model, Store
+from pwsseg.store.contents import published_layers
 from pwsseg.values import StoreError
 
 Rows = Sequence[Mapping[str, Any]]
@@ -40,8 +41,7 @@ class Facts(NamedTuple):
 def gather(store: Store) -> Facts:
     """Read the store's layers, models and scores; no volume is opened."""
     records = store.layers()
-    published = [store.layer(r.id) for r in records if r.state.state == "published"]
-    layers = _oldest_first(published)
+    layers = _oldest_first(published_layers(store))
     references = [layer for layer in reversed(layers) if layer.record.pins.kind == "annotation"]
     newest = {layer.record.pins.name: layer for layer in layers if layer.record.pins.kind == "prediction"}
     rounds = [_round(store, layer, references) for layer in layers if layer in newest.values()]

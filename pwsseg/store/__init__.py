@@ -13,6 +13,7 @@ from pwsseg.store.records import (
     ModelRecord,
     Pin,
     PredictionPins,
+    RetirementRecord,
     ScanRecord,
     Source,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Pin",
     "PredictionPins",
     "PreparedCache",
+    "RetirementRecord",
     "Scan",
     "ScanRecord",
     "Source",

@@ -1,19 +1,22 @@
-"""What differs between two layers, voxel by voxel, in one pass over each case."""
+"""What differs between two layers: manifests say how much there is of each class, voxels what is the same."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pwsseg.store.layer import Layer
-from pwsseg.store.records import CaseRecord
+from pwsseg.store.layer import SIZE, Layer
+from pwsseg.store.parallel import side_by_side
 from pwsseg.values import StoreError
 
 BLOCK = 1 << 20
 """Voxels counted at once: bincount widens what it counts to eight bytes a voxel."""
+WORKERS = 4
+"""Cases compared at once: the memory of a comparison is this many pairs of volumes."""
 
 
 class Change(NamedTuple):
@@ -46,63 +49,91 @@ class Change(NamedTuple):
 def compare(first: Layer, second: Layer, cases: Sequence[str] | None = None) -> Iterator[Change]:
     """Every class of every case that both layers speak about, case by case; all common cases, or `cases`.
 
-    Cases with one digest are not read: their counts stand in their records. StoreError when a case of
-    `cases` is not in both layers, or the layers lie on different scans.
+    What the manifests say is enough where a case has one digest in both; of the others the volumes are
+    read, a few at a time. StoreError when a case of `cases` is not in both layers, or the layers lie on
+    different scans.
     """
-    common = sorted(set(first.cases()) & set(second.cases()))
+    ours, theirs = _manifest(first), _manifest(second)
+    common = sorted(ours.keys() & theirs.keys())
     missing = sorted(set(cases or ()).difference(common))
     if missing:
         raise StoreError(f"case {missing[0]} is not in both {first.id} and {second.id}")
-    for case in common if cases is None else sorted(set(cases)):
-        entries = first.entry(case), second.entry(case)
-        if entries[0].scan != entries[1].scan:
+    wanted = common if cases is None else sorted(set(cases))
+    for case in wanted:
+        if ours[case]["scan"] != theirs[case]["scan"]:
             raise StoreError(f"case {case} lies on different scans in {first.id} and {second.id}")
-        yield from _changes(first, second, entries)
+    pairs = [(ours[case], theirs[case]) for case in wanted]
+    for pair, same in zip(pairs, side_by_side(partial(_same, first, second), pairs, WORKERS), strict=True):
+        yield from _changes(*pair, same)
 
 
-def confusion(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How many voxels have label i in `first` and j in `second`, (256, 256); both (z, y, x)."""
+def same_voxels(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many voxels have label i in both, (256,), without the background; both are (z, y, x)."""
     if first.shape != second.shape:
         raise ValueError(f"volumes of {first.shape} and {second.shape} voxels can't be compared")
-    table = np.zeros(1 << 16, np.int64)
+    counts = np.zeros(256, np.int64)
     a, b = first.reshape(-1), second.reshape(-1)
     for start in range(0, a.size, BLOCK):
-        pairs = a[start : start + BLOCK].astype(np.uint16) << 8 | b[start : start + BLOCK]
-        table += np.bincount(pairs, minlength=1 << 16)
-    return table.reshape(256, 256)
+        block, other = a[start : start + BLOCK], b[start : start + BLOCK]
+        counts += np.bincount(block[(block == other) & (block != 0)], minlength=256)
+    return counts
 
 
-def _changes(first: Layer, second: Layer, entries: tuple[CaseRecord, CaseRecord]) -> Iterator[Change]:
-    one, other = entries
-    ml = one.geometry.voxel_ml
-    labels = sorted(set(one.annotated_classes) & set(other.annotated_classes))
-    if one.digest == other.digest:
-        for i in labels:
-            n = one.voxels[str(i)]
-            yield Change(case=one.case, label=i, before=n, after=n, same=n, voxel_ml=ml)
-        return
-    table = confusion(first.labels(one.case), second.labels(one.case))
-    before, after = table.sum(axis=1), table.sum(axis=0)
-    for i in labels:
-        counts = {"before": int(before[i]), "after": int(after[i]), "same": int(table[i, i])}
-        yield Change(case=one.case, label=i, voxel_ml=ml, **counts)
+def _manifest(layer: Layer) -> dict[str, Any]:
+    voxels = [f"voxels_{i}" for i in layer.record.pins.classes]
+    columns = ("case", "digest", "scan", "annotated_classes", "voxel_ml", *SIZE, *voxels)
+    return {row["case"]: row for row in layer.manifest(*columns)}
+
+
+def _same(first: Layer, second: Layer, pair: tuple[Any, Any]) -> NDArray[np.int64] | None:
+    """Voxels in both a label; None when all are."""
+    one, other = pair
+    if one["digest"] == other["digest"]:
+        return None
+    return same_voxels(first.stored(one), second.stored(other))
+
+
+def _changes(one: Any, other: Any, same: NDArray[np.int64] | None) -> Iterator[Change]:
+    for i in sorted(set(one["annotated_classes"]) & set(other["annotated_classes"])):
+        before, after = one[f"voxels_{i}"], other[f"voxels_{i}"]
+        both = before if same is None else int(same[i])
+        yield Change(one["case"], i, before=before, after=after, same=both, voxel_ml=one["voxel_ml"])
 
 
 def summary(changes: Sequence[Change]) -> list[dict[str, Any]]:
     """One row a class: cases, voxels before, after, gained, lost, ml gained, lost, mean Dice of the cases."""
-    return [_row([c for c in changes if c.label == i], i) for i in sorted({c.label for c in changes})]
+    return [{"class": label, "cases": len(cs)} | _amounts(cs) for label, cs in _grouped(changes, 1)]
 
 
-def _row(changes: Sequence[Change], label: int) -> dict[str, Any]:
-    dice = [d for c in changes if (d := c.dice) is not None]
+def most_changed(changes: Sequence[Change], count: int) -> list[dict[str, Any]]:
+    """The cases with most millilitres gained and lost in all classes, worst first: one row a case."""
+    rows = [{"case": case} | _amounts(cs) for case, cs in _grouped(changes, 0)]
+    moved = [row for row in rows if row["gained"] or row["lost"]]
+    return sorted(moved, key=lambda r: (-(r["gained_ml"] + r["lost_ml"]), r["case"]))[:count]
+
+
+def _grouped(changes: Sequence[Change], field: int) -> list[tuple[Any, list[Change]]]:
+    groups: dict[Any, list[Change]] = {}
+    for change in changes:
+        groups.setdefault(change[field], []).append(change)
+    return sorted(groups.items())
+
+
+def _amounts(changes: Sequence[Change]) -> dict[str, Any]:
+    before, after, same, dice = 0, 0, 0, []
+    gained_ml = lost_ml = 0.0
+    for change in changes:
+        before, after, same = before + change.before, after + change.after, same + change.same
+        gained_ml += change.gained * change.voxel_ml
+        lost_ml += change.lost * change.voxel_ml
+        if change.dice is not None:
+            dice.append(change.dice)
     return {
-        "class": label,
-        "cases": len(changes),
-        "before": sum(c.before for c in changes),
-        "after": sum(c.after for c in changes),
-        "gained": sum(c.gained for c in changes),
-        "lost": sum(c.lost for c in changes),
-        "gained_ml": sum(c.gained * c.voxel_ml for c in changes),
-        "lost_ml": sum(c.lost * c.voxel_ml for c in changes),
+        "before": before,
+        "after": after,
+        "gained": after - same,
+        "lost": before - same,
+        "gained_ml": gained_ml,
+        "lost_ml": lost_ml,
         "dice": sum(dice) / len(dice) if dice else None,
     }

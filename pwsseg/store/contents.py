@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from pwsseg.store.layer import Layer
-from pwsseg.store.records import AnnotationPins, LayerRecord, Published
+from pwsseg.store.records import AnnotationPins, LayerRecord, ModelRecord, Published
 from pwsseg.store.store import Store
 
 
 def published_layers(store: Store) -> list[Layer]:
-    """Every published layer, by name and version."""
-    return [store.layer(r.id) for r in store.layers() if isinstance(r.state, Published)]
+    """Every published layer that is not retired, by name and version."""
+    retired = store.retired("layers")
+    kept = [r for r in store.layers() if isinstance(r.state, Published) and r.id not in retired]
+    return [Layer(store.objects, r) for r in kept]
 
 
 def annotated_classes(store: Store) -> dict[str, list[int]]:
@@ -42,7 +44,16 @@ def class_amounts(layer: Layer) -> list[dict[str, Any]]:
 
 
 def layer_record(store: Store, name: str) -> LayerRecord:
-    """The version named, or the newest published one of the name; a draft where there is nothing else."""
+    """The version named, whatever its state, or the newest published one of the name, else a draft."""
     named = [r for r in store.layers() if name in (r.id, r.pins.name)]
-    drafts = [r for r in named if not isinstance(r.state, Published)]
-    return drafts[-1] if drafts and len(drafts) == len(named) else store.layer(name).record
+    if any(r.id == name for r in named) or (named and all(r.state.state == "draft" for r in named)):
+        return named[-1]
+    return store.layer(name).record
+
+
+def model_record(store: Store, name: str) -> ModelRecord:
+    """The same for a model."""
+    named = [r for r in store.models() if name in (r.id, r.pins.name)]
+    if any(r.id == name for r in named) or (named and all(r.state.state == "draft" for r in named)):
+        return named[-1]
+    return store.model(name).record

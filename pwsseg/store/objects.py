@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ class Objects:
         """Every key below the folder `prefix`, with the size of its object in bytes."""
         found = obstore.list(self._store, prefix or None, chunk_size=10_000)
         return {item["path"]: item["size"] for batch in found for item in batch}
+
+    def written(self, prefix: str) -> dict[str, datetime]:
+        """Every key below the folder `prefix`, with the time of its last put."""
+        found = obstore.list(self._store, prefix or None, chunk_size=10_000)
+        return {item["path"]: item["last_modified"] for batch in found for item in batch}
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly in the folder `prefix`, sorted."""

@@ -51,7 +51,7 @@ class PreparedCache:
         """The volume (z, y, x) and its grid; StoreError when it is not there or damaged."""
         record = self._there(case)
         return cast(
-            NDArray[np.float16], read_voxels(self._objects, self._path(case), record)
+            NDArray[np.float16], read_voxels(self._objects, self._path(case), record.digest)
         ), record.geometry
 
     def read_window(self, case: str, window: Window) -> NDArray[np.float16]:

@@ -230,8 +230,29 @@ class ScoresRecord(Record):
     table: Digest
 
 
+class RetirementRecord(Record):
+    """A published layer or model that was given up; its own record is not touched by that.
+
+    `frees`: size of the objects that go. `deleted` is null while they are still there.
+    """
+
+    type: Literal["retirement"]
+    room: Literal["layers", "models"]
+    pin: Pin
+    retired: Moment
+    frees: Count
+    deleted: Moment | None
+
+
 AnyRecord = Annotated[
-    StoreRecord | ScanRecord | CaseRecord | LayerRecord | ModelRecord | PreparedRecord | ScoresRecord,
+    StoreRecord
+    | ScanRecord
+    | CaseRecord
+    | LayerRecord
+    | ModelRecord
+    | PreparedRecord
+    | ScoresRecord
+    | RetirementRecord,
     Field(discriminator="type"),
 ]
 

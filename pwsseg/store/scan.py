@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 
 from pwsseg.store.documents import read_record
 from pwsseg.store.objects import Objects
+from pwsseg.store.parallel import side_by_side
 from pwsseg.store.records import ScanRecord
 from pwsseg.store.volumes import GROUP, read_voxels
 from pwsseg.values import Geometry, StoreError
 
 Split = Literal["training", "validation"]
+READERS = 8
+"""Records asked for at once."""
 
 
 def scan_path(case: str) -> str:
@@ -45,7 +48,14 @@ class Scan:
 
     def read(self) -> NDArray[np.int16]:
         """The volume (z, y, x), Hounsfield units; StoreError when it is damaged."""
-        return cast(NDArray[np.int16], read_voxels(self._objects, scan_path(self.case), self.record))
+        return cast(NDArray[np.int16], read_voxels(self._objects, scan_path(self.case), self.digest))
+
+
+def scan_records(objects: Objects) -> list[ScanRecord]:
+    """The record of every scan, by case; read side by side, since each is an object of its own."""
+    paths = [scan_path(name) for name in objects.folders("scans")]
+    found = side_by_side(lambda path: read_record(objects, f"{path}/{GROUP}", ScanRecord), paths, READERS)
+    return [record for record in found if record is not None]
 
 
 def open_scan(objects: Objects, case: str) -> Scan:

@@ -35,12 +35,19 @@ from pwsseg.store.records import (
     ModelRecord,
     PredictionPins,
     Published,
+    RetirementRecord,
     ScanRecord,
     Source,
     StoreRecord,
     Trained,
 )
-from pwsseg.store.scan import Scan, Split, open_scan, scan_path
+from pwsseg.store.retirements import (
+    read_retirements,
+    refuse_deleted,
+    refuse_retired,
+    remedy,
+)
+from pwsseg.store.scan import Scan, Split, open_scan, scan_path, scan_records
 from pwsseg.store.scores import read_scores, write_scores
 from pwsseg.store.versions import VERSIONED, Room, check_name
 from pwsseg.store.volumes import GROUP, write_volume
@@ -123,9 +130,14 @@ class Store:
 
     def cases(self, split: Split | None = None) -> list[str]:
         """The cases that have a scan, sorted; all, or those of one split."""
+        if split is not None:
+            return [r.case for r in self.scan_records() if r.split == split]
         keys = (key.split("/") for key in self._objects.keys("scans"))
-        cases = sorted(k[1] for k in keys if len(k) == 3 and k[2] == GROUP)
-        return cases if split is None else [c for c in cases if self.scan(c).record.split == split]
+        return sorted(k[1] for k in keys if len(k) == 3 and k[2] == GROUP)
+
+    def scan_records(self) -> list[ScanRecord]:
+        """The record of every scan, by case."""
+        return scan_records(self._objects)
 
     def scan(self, case: str) -> Scan:
         """The scan of a case; StoreError when there is none."""
@@ -165,31 +177,42 @@ class Store:
     # layers
 
     def layers(self) -> list[LayerRecord]:
-        """Every layer's record, drafts too, by name and version."""
+        """Every layer's record, drafts and retired ones too, by name and version."""
         return list(layer_room(self._objects).records())
 
     def layer(self, name: str) -> Layer:
-        """A published layer: `ots2` is its newest version, `ots2.v1` that one; StoreError when absent."""
+        """A published layer: `ots2` is its newest version, `ots2.v1` that one; StoreError when absent.
+
+        A retired layer is passed over, but can be read by its full id until it is deleted.
+        """
         return Layer(self._objects, _newest(layer_room(self._objects), name, Published, "layer"))
 
     def published(self, pins: AnnotationPins | PredictionPins | FusionPins) -> Layer | None:
-        """The published layer with the same pins."""
+        """The published layer with the same pins; StoreError when it is retired."""
         record = layer_room(self._objects).same_pins(pins)
-        done = record is not None and isinstance(record.state, Published)
-        return Layer(self._objects, record) if done and record is not None else None
+        if record is None or not isinstance(record.state, Published):
+            return None
+        layer = Layer(self._objects, record)
+        refuse_retired(self._objects, "layers", (layer.pin,))
+        return layer
 
     def draft(self, pins: AnnotationPins | PredictionPins | FusionPins) -> LayerDraft:
-        """The draft with the same pins, else a new version; safe for two drivers at once."""
+        """The draft with the same pins, else a new version; safe for two drivers at once.
+
+        StoreError when the layer would name unknown classes, or have a source that is retired.
+        """
         unknown = sorted(set(pins.classes) - set(self.label_set.ids))
         if unknown:
             raise StoreError(
                 f"layer {pins.name} names classes {unknown}, which {self.label_set.name} has not"
             )
-        state = Draft(state="draft")
-        record = layer_room(self._objects).take(
-            pins, lambda i: LayerRecord(type="layer", id=i, pins=pins, state=state)
-        )
-        return LayerDraft(self._objects, record, self.label_set)
+
+        def new(version: str) -> LayerRecord:
+            refuse_retired(self._objects, "layers", pins.parents)
+            refuse_retired(self._objects, "models", () if pins.model is None else (pins.model,))
+            return LayerRecord(type="layer", id=version, pins=pins, state=Draft(state="draft"))
+
+        return LayerDraft(self._objects, layer_room(self._objects).take(pins, new), self.label_set)
 
     # prepared scans, models, scores
 
@@ -198,7 +221,7 @@ class Store:
         return PreparedCache(self._objects, recipe)
 
     def models(self) -> list[ModelRecord]:
-        """Every model's record, unfinished ones too, by name and version."""
+        """Every model's record, unfinished and retired ones too, by name and version."""
         return list(model_room(self._objects).records())
 
     def model(self, name: str) -> Model:
@@ -206,10 +229,13 @@ class Store:
         return Model(self._objects, _newest(model_room(self._objects), name, Trained, "model"))
 
     def trained(self, pins: ModelPins) -> Model | None:
-        """The finished model with the same pins."""
+        """The finished model with the same pins; StoreError when it is retired."""
         record = model_room(self._objects).same_pins(pins)
-        done = record is not None and isinstance(record.state, Trained)
-        return Model(self._objects, record) if done and record is not None else None
+        if record is None or not isinstance(record.state, Trained):
+            return None
+        model = Model(self._objects, record)
+        refuse_retired(self._objects, "models", (model.pin,))
+        return model
 
     def write_model(
         self,
@@ -238,6 +264,10 @@ class Store:
             preprocessing=preprocessing,
         )
 
+    def retired(self, room: Literal["layers", "models"]) -> dict[str, RetirementRecord]:
+        """The layers or models that were given up, by id."""
+        return read_retirements(self._objects, room)
+
     def write_scores(self, layer_id: str, reference_id: str, rows: Sequence[dict[str, Any]]) -> None:
         """Keep the scores of one layer against another, one row a case and class; replaces older ones."""
         write_scores(self._objects, self.layer(layer_id), self.layer(reference_id), rows=rows)
@@ -257,9 +287,13 @@ def _newest(room: Room[Any], name: str, done: type[Published] | type[Trained], n
     check_name(name)
     match = VERSIONED.fullmatch(name)
     records = [r for r in room.records(match[1] if match else name) if match is None or r.id == name]
-    finished = [r for r in records if isinstance(r.state, done)]
+    retired = read_retirements(room.objects, room.folder)
+    finished = [r for r in records if isinstance(r.state, done) and (match or r.id not in retired)]
     if finished:
+        refuse_deleted(retired.get(finished[-1].id))
         return finished[-1]
+    if drafts := [r for r in records if not isinstance(r.state, done)]:
+        raise StoreError(f"{noun} {drafts[-1].id} is an unfinished draft; run its round again to finish it")
     if records:
-        raise StoreError(f"{noun} {records[-1].id} is an unfinished draft; run its round again to finish it")
+        raise StoreError(f"{noun} {records[-1].id} is retired; {remedy(retired[records[-1].id])}")
     raise StoreError(f"the store has no {noun} {name}; `pwsseg layers` lists what it has")

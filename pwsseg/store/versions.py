@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from pwsseg.store.documents import read_record
 from pwsseg.store.objects import Objects
 from pwsseg.store.records import LayerPins, LayerRecord, ModelPins, ModelRecord
+from pwsseg.store.retirements import read_retirements
 from pwsseg.values import StoreError
 
 VERSIONED = re.compile(r"([a-z0-9][a-z0-9-]{0,31})\.v([1-9][0-9]*)")
@@ -44,13 +45,13 @@ class Room(Generic[R]):
                 yield record
 
     def same_pins(self, pins: LayerPins | ModelPins) -> R | None:
-        """The version with these pins, whatever its state."""
-        return next((r for r in self.records(pins.name) if r.pins.digest == pins.digest), None)
+        """The version with these pins, whatever its state; what was deleted no longer counts."""
+        return self._among(list(self.records(pins.name)), pins)
 
     def take(self, pins: LayerPins | ModelPins, new: Callable[[str], R]) -> R:
         """The version with these pins, else a new one: `new(id)`, put under the next free number."""
         found = list(self.records(pins.name))  # one look: a version that came between two would be missed
-        there = next((r for r in found if r.pins.digest == pins.digest), None)
+        there = self._among(found, pins)
         number = max((version_number(r.id) for r in found), default=0)
         while there is None or there.pins.digest != pins.digest:
             number += 1
@@ -59,6 +60,13 @@ class Room(Generic[R]):
                 return record
             there = self.read(record.id)
         return there
+
+    def _among(self, records: list[R], pins: LayerPins | ModelPins) -> R | None:
+        same = [r for r in records if r.pins.digest == pins.digest]
+        if all(r.state.state == "draft" for r in same):  # a draft is never retired: no look is needed
+            return next(iter(same), None)
+        retired = read_retirements(self.objects, self.folder)
+        return next((r for r in same if r.id not in retired or not retired[r.id].deleted), None)
 
     def write(self, record: R) -> None:
         """Replace the record of a version, in one put."""

@@ -12,6 +12,7 @@ from pwsseg.store.digests import array_digest
 from pwsseg.store.documents import ARRAY, group_bytes
 from pwsseg.store.layout import Purpose, encode
 from pwsseg.store.objects import Objects
+from pwsseg.store.plain import read_plain
 from pwsseg.store.records import CaseRecord, PreparedRecord, ScanRecord
 from pwsseg.values import StoreError, Window
 
@@ -60,10 +61,10 @@ def keep_array(
     return array, encoded[metadata]
 
 
-def read_voxels(objects: Objects, path: str, record: VolumeRecord) -> NDArray[Any]:
-    """The whole volume (z, y, x); StoreError when it is damaged or not what its record says."""
+def read_voxels(objects: Objects, path: str, digest: str) -> NDArray[Any]:
+    """The whole volume (z, y, x); StoreError when it is damaged or hasn't the digest that its record says."""
     array = _decoded(objects, path, window=None)
-    if array_digest(array) != record.digest:
+    if array_digest(array) != digest:
         raise StoreError(f"{path}: the stored voxels are not those of its record; run `pwsseg verify`")
     return array
 
@@ -75,6 +76,9 @@ def read_window(objects: Objects, path: str, window: Window) -> NDArray[Any]:
 
 def _decoded(objects: Objects, path: str, *, window: Window | None) -> NDArray[Any]:
     try:
+        plain = None if window else read_plain(objects, f"{path}/{ARRAY}")
+        if plain is not None:
+            return plain
         array = objects.array(f"{path}/{ARRAY}")
         return np.asarray(array[:] if window is None else array[window.slices])
     except Exception as error:  # each codec has its own way to say that bytes are damaged
