@@ -26,12 +26,15 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # a fresh clone needs no installation of the package itself
 
 from filled_store import filled_store  # noqa: E402
 
 from pwsseg.store import Store  # noqa: E402
+from pwsseg.store.layout import LAYOUTS, encode  # noqa: E402
 from pwsseg.store.verify import verify  # noqa: E402
 
 UNFINISHED = [("note", "layers/os1.v2")]
@@ -40,9 +43,7 @@ UNFINISHED = [("note", "layers/os1.v2")]
 
 def main() -> int:
     """Run the kills and print what they met."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="kills that must meet a process at work")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -50,6 +51,7 @@ def main() -> int:
     met: Counter[str] = Counter()
     verified = 0
     began = time.perf_counter()
+    _import_all()
     with tempfile.TemporaryDirectory() as folder:
         whole = [_seconds_undisturbed(Path(folder) / f"undisturbed-{n}") for n in range(3)]
         wanted = _asked(_contents, Path(folder) / "undisturbed-0")
@@ -69,6 +71,14 @@ def main() -> int:
     figures = {"kills": met.total(), "verified": verified, "seconds": round(time.perf_counter() - began, 1)}
     print(json.dumps(figures))
     return int(verified != met.total())
+
+
+def _import_all() -> None:
+    """Load what is loaded on first use, once for all processes; nothing here touches a store."""
+    import pyarrow.parquet  # noqa: F401
+
+    for purpose, layout in LAYOUTS.items():
+        encode(np.zeros((2, 2, 2), layout.dtype), purpose)
 
 
 def _kill(folder: Path, chance: random.Random, *, seconds: float) -> int:
