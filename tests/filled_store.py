@@ -89,9 +89,12 @@ def prediction_pins(layer: Layer, model: Model, code: str = "abc123") -> Predict
     )
 
 
-def filled_store(folder: Path) -> Store:
-    """Three scans, four layers (one with unknown voxels, one a draft), a model, a prepared scan, scores."""
-    store = Store.create(folder / "store")
+def filled_store(folder: Path, location: str | Path | None = None) -> Store:
+    """Three scans, four layers (one with unknown voxels, one a draft), a model, a prepared scan, scores.
+
+    The store is made at `location`, or in `folder`, which takes the weights' file.
+    """
+    store = Store.create(location or folder / "store")
     for case, split in zip(CASES, ("training", "training", "validation"), strict=True):
         add_scan(store, case, "training" if split == "training" else "validation")
     annotation = add_annotation(store)

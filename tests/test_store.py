@@ -37,7 +37,7 @@ from pwsseg.store.digests import array_digest
 from pwsseg.store.layout import LAYOUTS, encode
 from pwsseg.store.objects import Objects
 from pwsseg.store.verify import verify
-from pwsseg.values import UNKNOWN, InputError, StoreError, Window
+from pwsseg.values import UNKNOWN, InputError, SettingsError, StoreError, Window
 
 
 @pytest.fixture
@@ -81,8 +81,10 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
         assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(StoreError, match="does not exist"):
         Store.open(tmp_path / "nowhere")
-    with pytest.raises(StoreError, match="not a local folder"):
-        Store.open("s3://bucket/prefix")
+    for location in ("gs://bucket/prefix", "s3://key:secret@bucket/prefix", "s3://bucket/../other"):
+        with pytest.raises(SettingsError, match="s3://bucket/prefix") as refused:
+            Store.open(location)
+        assert "secret" not in str(refused.value)
 
 
 def test_a_later_format_is_refused_with_a_sentence(store: Store) -> None:
@@ -376,7 +378,7 @@ def crash_after(monkeypatch: pytest.MonkeyPatch, puts: int) -> None:
 
         return put
 
-    for name in ("write", "create", "copy"):
+    for name in ("write", "create", "replace"):
         monkeypatch.setattr(Objects, name, failing(getattr(Objects, name)))
 
 

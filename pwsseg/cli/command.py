@@ -28,7 +28,10 @@ class Commands:
         )
         if positional_store:
             parser.add_argument("location", nargs="?", metavar="STORE", help="the same as --store STORE")
-        parser.add_argument("--store", help=f"default: the variable PWSSEG_STORE, then ./{DEFAULT_STORE}")
+        parser.add_argument(
+            "--store",
+            help=f"folder or s3://bucket/prefix (default: the variable PWSSEG_STORE, then ./{DEFAULT_STORE})",
+        )
         parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
         parser.set_defaults(command=function, location=None)
         return parser

@@ -7,6 +7,7 @@ is loaded as data.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,26 @@ from pwsseg.networks.losses import channels_of
 from pwsseg.networks.transfer import carry_over
 from pwsseg.rounds import PredictionSettings
 from pwsseg.store import Model, ModelPins, Store
+from pwsseg.store.location import on_s3
+from pwsseg.values import SettingsError
 
 PREPROCESSING = {"spacing", "clip_hu"}
 """The keys of a model's record that say what its input must go through."""
 
 Curve = list[dict[str, float]]
+
+
+def shared_scratch(store: Store) -> Path:
+    """The folder for checkpoints; SettingsError when Ray has several nodes that can't all see it."""
+    import ray
+
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if nodes > 1 and on_s3(store.location) and not os.environ.get("PWSSEG_SCRATCH"):
+        raise SettingsError(
+            f"a training on {nodes} nodes keeps its checkpoints where all nodes see them, which this "
+            f"machine's home folder is not; name a shared folder by the variable PWSSEG_SCRATCH"
+        )
+    return store.scratch()
 
 
 def report_epoch(network: torch.nn.Module, optimiser: torch.optim.Optimizer, curve: Curve, rank: int) -> None:

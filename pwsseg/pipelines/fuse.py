@@ -17,7 +17,7 @@ from pwsseg.pipelines.progress import Progress
 from pwsseg.pipelines.publish import publish
 from pwsseg.pipelines.sources import Sources
 from pwsseg.rounds import RoundSettings
-from pwsseg.store import FusionPins, Layer, Store
+from pwsseg.store import FusionPins, Layer, LayerDraft, Store
 from pwsseg.store.digests import code_digest
 from pwsseg.values import FLARE23, StoreError
 
@@ -41,7 +41,7 @@ def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
     waiting = [c for c in chosen if c not in draft.committed()]
     items = over_cases(
         [_item(sources, case) for case in waiting],
-        [Stage(_write_target, {"location": store.location, "pins": pins, "sources": sources})],
+        [Stage(_write_target, {"draft": draft, "location": store.location, "sources": sources})],
         resources=resources,
         progress=Progress(f"{sources.settings.name} · fuse", len(waiting)),
     )
@@ -83,17 +83,16 @@ def _item(sources: Sources, case: str) -> Item:
     return Item(case, {"known": sorted(sources.known(case)), "fused": sources.is_fused(case)})
 
 
-def _write_target(item: Item, *, location: str, pins: FusionPins, sources: Sources) -> Item:
-    store = Store.open(location)
+def _write_target(item: Item, *, draft: LayerDraft, location: str, sources: Sources) -> Item:
     case, annotated = item.case, sources.annotated[item.case]
     labels = target_labels(
         sources.annotation.labels(case) if sources.kinds[case] != "unlabelled" else None,
         sources.pseudo.labels(case) if sources.pseudo and item.fields["fused"] else None,
         settings=sources.settings,
         annotated=annotated,
-        spacing=store.scan(case).geometry.spacing,
+        spacing=Store.open(location).scan(case).geometry.spacing,
     )
-    store.draft(pins).write(case, labels, annotated_classes=item.fields["known"], seconds={})
+    draft.write(case, labels, annotated_classes=item.fields["known"], seconds={})
     return item
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pwsseg.pipelines.cluster import in_copied_working_dir
+from pwsseg.store.location import located, on_s3
 from pwsseg.values import PwssegError, SettingsError
 
 DEFAULT_STORE = "pwsseg-store"
@@ -17,26 +18,28 @@ DEFAULT_STORE = "pwsseg-store"
 def add_store(parser: argparse.ArgumentParser) -> None:
     """The option that every job has."""
     parser.add_argument(
-        "--store", help="folder of the store (default: the variable PWSSEG_STORE, then ./pwsseg-store)"
+        "--store",
+        help="a folder or s3://bucket/prefix (default: the variable PWSSEG_STORE, then ./pwsseg-store)",
     )
 
 
-def store_location(said: str | None) -> Path:
-    """--store, else PWSSEG_STORE, else ./pwsseg-store, as an absolute path.
+def store_location(said: str | None) -> str:
+    """--store, else PWSSEG_STORE, else ./pwsseg-store: an absolute path, or s3://bucket/prefix.
 
     Raises
     ------
     SettingsError
-        When the path is relative and the job runs in Ray's temporary copy of the working directory, which
-        is deleted with the job.
+        When it is neither, or the path is relative and the job runs in Ray's temporary copy of the working
+        directory, which is deleted with the job.
     """
-    path = Path(said or os.environ.get("PWSSEG_STORE") or DEFAULT_STORE)
-    if not path.is_absolute() and in_copied_working_dir():
+    given = said or os.environ.get("PWSSEG_STORE") or DEFAULT_STORE
+    location = located(given)
+    if not on_s3(location) and not Path(given).is_absolute() and in_copied_working_dir():
         raise SettingsError(
-            f"the store '{path}' is a relative path, and this job runs in Ray's temporary copy of the "
+            f"the store '{given}' is a relative path, and this job runs in Ray's temporary copy of the "
             f"working directory; give an absolute path by --store or PWSSEG_STORE"
         )
-    return path.absolute()
+    return location
 
 
 def run_job(main: Callable[[], int]) -> None:

@@ -33,7 +33,7 @@ from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.publish import publish
 from pwsseg.pipelines.sources import Sources
 from pwsseg.rounds import PredictionSettings
-from pwsseg.store import Layer, Model, PredictionPins, Store
+from pwsseg.store import Layer, LayerDraft, Model, PredictionPins, Store
 from pwsseg.store.digests import code_digest
 from pwsseg.values import FLARE23, Geometry, Window, orientation_of
 
@@ -58,7 +58,7 @@ def predict_layer(store: Store, sources: Sources, model: Model, resources: Resou
         [
             Stage(_load_prepared, {"location": store.location, "recipe": settings.recipe}),
             Stage(Predictor, {"location": store.location, "model": model.id}, device=True),
-            Stage(_write_layer, {"location": store.location, "pins": pins}),
+            Stage(_write_layer, {"draft": draft}),
         ],
         resources=resources,
         progress=Progress(f"{settings.name} · predict", len(waiting)),
@@ -180,11 +180,9 @@ def _load_prepared(item: Item, *, location: str, recipe: str) -> Item:
     return item
 
 
-def _write_layer(item: Item, *, location: str, pins: PredictionPins) -> Item:
-    draft = Store.open(location).draft(pins)
-    draft.write(
-        item.case, item.volume, annotated_classes=sorted(pins.classes), seconds=item.fields["seconds"]
-    )
+def _write_layer(item: Item, *, draft: LayerDraft) -> Item:
+    classes = draft.record.pins.classes
+    draft.write(item.case, item.volume, annotated_classes=classes, seconds=item.fields["seconds"])
     return Item(item.case, {"seconds": item.fields["seconds"]})
 
 

@@ -24,7 +24,7 @@ from pwsseg.networks.supervision import (
     sum_of,
     supervised_terms,
 )
-from pwsseg.pipelines.checkpoints import go_on_from, keep_model, report_epoch, resume
+from pwsseg.pipelines.checkpoints import go_on_from, keep_model, report_epoch, resume, shared_scratch
 from pwsseg.pipelines.cluster import Resources, check_code
 from pwsseg.pipelines.feed import FeedPlan, PatchFeed
 from pwsseg.pipelines.meter import EpochMeter
@@ -53,7 +53,7 @@ def train_model(store: Store, sources: Sources, targets: Layer, resources: Resou
     if existing := store.trained(pins):
         return existing
     plan = FeedPlan(store.location, targets.id, tuple(targets.cases()), tuple(sources.unlabelled))
-    scratch = store.scratch() / f"{settings.name}-{pins.digest[:16]}"
+    scratch = shared_scratch(store) / f"{settings.name}-{pins.digest[:16]}"
     say(
         f"  {settings.name} · train: {len(plan.labelled)} labelled, {len(plan.unlabelled)} unlabelled cases, "
         f"{settings.epochs} epochs on {settings.scale.training_workers} workers"

@@ -13,7 +13,7 @@ from pwsseg.store.layer import MANIFEST, Layer, case_path, layer_path, read_case
 from pwsseg.store.objects import Objects
 from pwsseg.store.records import CaseRecord, LayerRecord, PredictionPins, Published, now
 from pwsseg.store.scan import Scan, open_scan
-from pwsseg.store.tables import manifest_bytes
+from pwsseg.store.tables import manifest_bytes, read_rows
 from pwsseg.store.versions import Room
 from pwsseg.store.volumes import GROUP, keep_array
 from pwsseg.values import UNKNOWN, LabelSet, StoreError
@@ -86,8 +86,10 @@ class LayerDraft:
         )
         ome = labels_metadata(record, self._label_set)
         commit = group_bytes(record, ome=ome, arrays={ARRAY: metadata})
-        first = self._objects.create(f"{path}/{GROUP}", commit)
-        return record if first else read_case(self._objects, self.id, case) or record
+        if self._objects.create(f"{path}/{GROUP}", commit):
+            self._check_in_time(case)
+            return record
+        return read_case(self._objects, self.id, case) or record
 
     def carry(self, case: str, from_layer: Layer) -> CaseRecord:
         """Take over a case from a published layer as it is stored, without decoding it."""
@@ -98,7 +100,12 @@ class LayerDraft:
             return there
         source, target = case_path(from_layer.id, case), case_path(self.id, case)
         for key in sorted(self._objects.keys(source), key=lambda k: k == f"{source}/{GROUP}"):
-            self._objects.copy(key, f"{target}{key[len(source) :]}")
+            if not self._objects.create(f"{target}{key[len(source) :]}", self._objects.read(key) or b""):
+                raise StoreError(
+                    f"case {case} of draft {self.id} holds other labels than {from_layer.id}; two runs write "
+                    f"it, so let one finish, then start the other again"
+                )
+        self._check_in_time(case)
         return entry
 
     def publish(self, cases: Iterable[str]) -> Layer:
@@ -112,8 +119,8 @@ class LayerDraft:
         if published is not None:
             return self._same_cases(Layer(self._objects, published), wanted)
         entries = self._checked(wanted)
+        manifest = self._claim(entries)
         self._drop(self.committed().difference(wanted))
-        manifest = manifest_bytes(entries, self.record.pins.classes)
         prefix = layer_path(self.id)
         size = sum(n for key, n in self._objects.keys(prefix).items() if key.count("/") > 2)
         state = Published(
@@ -124,10 +131,13 @@ class LayerDraft:
             manifest=bytes_digest(manifest),
             digest=layer_digest((e.case, e.digest, e.annotated_classes) for e in entries),
         )
-        self._objects.write(f"{prefix}/{MANIFEST}", manifest)
         record = self.record.model_copy(update={"state": state})
-        layer_room(self._objects).write(record)
-        return Layer(self._objects, record)
+        if layer_room(self._objects).replace(self.record, record):
+            return Layer(self._objects, record)
+        published = self._published()  # by another driver, a moment ago
+        if published is None:
+            raise StoreError(f"draft {self.id} is not the one that this run began; start the round again")
+        return self._same_cases(Layer(self._objects, published), wanted)
 
     def discard(self) -> None:
         """Delete the draft and all in it; StoreError when it has been published."""
@@ -137,6 +147,32 @@ class LayerDraft:
         prefix = layer_path(self.id)
         for key in sorted(self._objects.keys(prefix), key=lambda k: k == f"{prefix}/{GROUP}"):
             self._objects.remove(key)
+
+    def _claim(self, entries: list[CaseRecord]) -> bytes:
+        """Put the manifest unless it is there; its bytes. From then on the draft's cases are fixed."""
+        key, classes = f"{layer_path(self.id)}/{MANIFEST}", self.record.pins.classes
+        manifest = manifest_bytes(entries, classes)
+        if self._objects.create(key, manifest):
+            return manifest
+        there = self._objects.read(key)
+        if there is None or read_rows(there) != read_rows(manifest):
+            raise StoreError(
+                f"layer {self.id} can't be published: another run is publishing it with other cases, or was "
+                f"killed while it did; let it finish, or remove the draft by `pwsseg verify --repair`"
+            )
+        return there
+
+    def _check_in_time(self, case: str) -> None:
+        """Take this writer's own commit back if the layer was discarded or published before it came."""
+        record = layer_room(self._objects).read(self.id)
+        if record is not None and record.pins.digest == self.record.pins.digest:  # noqa: SIM102
+            if not isinstance(record.state, Published) or case in Layer(self._objects, record).cases():
+                return
+        self._drop([case])
+        raise StoreError(
+            f"case {case} came too late for layer {self.id}, which was published without it or discarded "
+            f"meanwhile; start the round again"
+        )
 
     def _published(self) -> LayerRecord | None:
         record = layer_room(self._objects).read(self.id)

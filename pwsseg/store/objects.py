@@ -1,6 +1,7 @@
-"""Objects by key: the only place that talks to the disk (later to S3), through obstore.
+"""Objects by key: the only place that talks to the disk or to S3, through obstore.
 
-A put is whole or not at all: obstore writes a local file under another name and renames it.
+A put is whole or not at all: obstore writes a local file under another name and renames it. Two conditional
+puts carry all that must never happen twice: `create` and `replace`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,16 @@ from typing import Any
 
 import obstore
 import zarr
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
 from obstore.store import LocalStore
 from zarr.storage import ObjectStore
+
+from pwsseg.store.failures import NO_BUCKET, answer_lost, in_words
+from pwsseg.store.handover import forget_successor, replace_file
+from pwsseg.store.location import Backend, connect
+
+ATTEMPTS = 4
+"""How often a conditional put is sent whose answer was lost; obstore itself doesn't repeat these."""
 
 _used = threading.Event()
 _forked = threading.Event()
@@ -31,55 +39,74 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class Objects:
-    """The objects under one location; pickles as the location, so workers open it for themselves."""
+    """The objects under one location; pickles as the location, so workers open it for themselves.
 
-    def __init__(self, location: str) -> None:
+    `location` is what `located` gives. What goes wrong is a StoreError with one sentence.
+    """
+
+    def __init__(self, location: str, backend: Backend | None = None) -> None:
         self.location = location
-        self._local = LocalStore(location)
+        self._backend = connect(location) if backend is None else backend
 
     def __reduce__(self) -> tuple[type[Objects], tuple[str]]:
         return Objects, (self.location,)
 
     @property
-    def _store(self) -> LocalStore:
+    def _store(self) -> Backend:
         if _forked.is_set():
             raise RuntimeError(
                 "this process was forked from one that had used the store, which can't work; "
                 "start worker processes with the 'spawn' method"
             )
         _used.set()
-        return self._local
+        return self._backend
 
     def read(self, key: str) -> bytes | None:
         """The bytes under `key`, None when there are none."""
-        try:
-            return bytes(obstore.get(self._store, key).bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        found = self._read(key)
+        return None if found is None else found[0]
 
     def write(self, key: str, data: bytes | Path) -> None:
         """Put the bytes, or a file's bytes, under `key`; replaces what was there."""
-        obstore.put(self._store, key, data)
+        with in_words(self.location):
+            obstore.put(self._store, key, data, use_multipart=False)
 
     def create(self, key: str, data: bytes | Path) -> bool:
-        """Put under `key` if nothing is there; False, and no change, when something was."""
-        try:
-            obstore.put(self._store, key, data, mode="create", use_multipart=False)
-        except AlreadyExistsError:
-            return False
-        return True
+        """Put under `key` if nothing is there; False, and no change, when other bytes are.
+
+        The same bytes count as ours: they may be, when the answer to the put that wrote them was lost.
+        """
+        return self._put_if(key, data, mode="create")
+
+    def replace(self, key: str, old: bytes, new: bytes) -> bool:
+        """Put `new` under `key` if `old` is there; False, and no change, when that is not so."""
+        if isinstance(self._store, LocalStore):
+            return replace_file(Path(self.location, key), old, new)
+        found = self._read(key)
+        if found is None or found[0] != old:
+            return found is not None and found[0] == new
+        return self._put_if(key, new, mode={"e_tag": found[1]})
 
     def remove(self, key: str) -> None:
         """Delete what is under `key`, if anything."""
-        try:
-            obstore.delete(self._store, key)
-        except FileNotFoundError:
-            return
+        if isinstance(self._store, LocalStore) and key.endswith(".json"):
+            forget_successor(Path(self.location, key))
+        with in_words(self.location):
+            try:
+                obstore.delete(self._store, key)
+            except FileNotFoundError as error:
+                _check_bucket(error)
 
     def keys(self, prefix: str) -> dict[str, int]:
         """Every key below the folder `prefix`, with the size of its object in bytes."""
-        found = obstore.list(self._store, prefix or None, chunk_size=10_000)
-        return {item["path"]: item["size"] for batch in found for item in batch}
+        with in_words(self.location):
+            found = obstore.list(self._store, prefix or None, chunk_size=10_000)
+            return {item["path"]: item["size"] for batch in found for item in batch}
+
+    def any(self) -> bool:
+        """Whether there is any object at the location; one request."""
+        with in_words(self.location):
+            return bool(next(iter(obstore.list(self._store, chunk_size=1)), None))
 
     def written(self, prefix: str) -> dict[str, datetime]:
         """Every key below the folder `prefix`, with the time of its last put."""
@@ -88,13 +115,45 @@ class Objects:
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly in the folder `prefix`, sorted."""
-        listed = obstore.list_with_delimiter(self._store, prefix)
+        with in_words(self.location):
+            listed = obstore.list_with_delimiter(self._store, prefix)
         return sorted(path.rsplit("/", 1)[-1] for path in listed["common_prefixes"])
-
-    def copy(self, source: str, target: str) -> None:
-        """Copy an object without looking into it."""
-        obstore.copy(self._store, source, target)
 
     def array(self, path: str) -> zarr.Array[Any]:
         """The Zarr array stored at `path`, to be sliced; reads nothing but its metadata."""
         return zarr.open_array(ObjectStore(self._store, read_only=True), path=path, mode="r", zarr_format=3)
+
+    def _read(self, key: str) -> tuple[bytes, str | None] | None:
+        """The bytes under `key` and their ETag."""
+        with in_words(self.location):
+            try:
+                found = obstore.get(self._store, key)
+                return bytes(found.bytes()), found.meta["e_tag"]
+            except (FileNotFoundError, NotADirectoryError) as error:
+                _check_bucket(error)
+                return None
+
+    def _put_if(self, key: str, data: bytes | Path, *, mode: Any) -> bool:
+        """A conditional put; sent again when its answer was lost or the refusal was about nothing."""
+        for attempt in range(ATTEMPTS):
+            with in_words(self.location):
+                try:
+                    obstore.put(self._store, key, data, mode=mode, use_multipart=False)
+                    return True
+                except (AlreadyExistsError, PreconditionError):
+                    there = self.read(key)
+                    if there is not None or mode != "create":
+                        return there == (data.read_bytes() if isinstance(data, Path) else data)
+                except FileNotFoundError as error:  # what was to be replaced is gone
+                    _check_bucket(error)
+                    return False
+                except GenericError as error:
+                    if attempt == ATTEMPTS - 1 or not answer_lost(error):
+                        raise
+        return False
+
+
+def _check_bucket(error: OSError) -> None:
+    """Raise the error again when it is the bucket that is missing, not the object."""
+    if NO_BUCKET in str(error):
+        raise error

@@ -38,7 +38,8 @@ class PreparedCache:
             digest=array_digest(array),
         )
         self._objects.create(f"prepared/{self.recipe}/{GROUP}", folder_bytes())
-        self._objects.remove(f"{self._path(case)}/{GROUP}")
+        if self._record(case) not in (None, record):  # a second writer of the same must not disturb readers
+            self._objects.remove(f"{self._path(case)}/{GROUP}")
         ome = image_metadata(case, geometry)
         write_volume(self._objects, self._path(case), array=array, purpose="prepared", record=record, ome=ome)
 

@@ -10,7 +10,7 @@ layer.labels("case1")
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pwsseg.store.digests import array_digest
-from pwsseg.store.documents import folder_bytes, group_bytes, image_metadata, read_record
+from pwsseg.store.digests import array_digest, bytes_digest
+from pwsseg.store.documents import ARRAY, folder_bytes, group_bytes, image_metadata, parse, read_record
 from pwsseg.store.draft import LayerDraft, layer_room
 from pwsseg.store.layer import Layer
+from pwsseg.store.location import located, on_s3
 from pwsseg.store.model import Model, model_room, write_model
 from pwsseg.store.objects import Objects
 from pwsseg.store.prepared import PreparedCache
@@ -50,7 +51,7 @@ from pwsseg.store.retirements import (
 from pwsseg.store.scan import Scan, Split, open_scan, scan_path, scan_records
 from pwsseg.store.scores import read_scores, write_scores
 from pwsseg.store.versions import VERSIONED, Room, check_name
-from pwsseg.store.volumes import GROUP, write_volume
+from pwsseg.store.volumes import GROUP, keep_array
 from pwsseg.values import FLARE23, Geometry, LabelSet, StoreError
 from pwsseg.values.ids import check_case_id
 
@@ -74,18 +75,23 @@ class Store:
 
         StoreError when something else is there, or a store with other classes.
         """
-        path = _local(location)
-        if path.exists() and not path.is_dir():
-            raise StoreError(f"{path} is a file; give a folder for the store")
-        if path.is_dir() and not (path / GROUP).exists() and any(path.iterdir()):
-            raise StoreError(f"{path} holds other files and no store; give a new or an empty folder")
-        path.mkdir(parents=True, exist_ok=True)
-        objects = Objects(str(path))
-        record = StoreRecord(type="store", label_set=label_set)
-        objects.create(GROUP, group_bytes(record, arrays={}))
-        store = cls.open(location)
+        where = located(location)
+        if not on_s3(where):
+            _make_folder(Path(where))
+        objects = Objects(where)
+        if on_s3(where) and objects.read(GROUP) is None and objects.any():
+            raise StoreError(f"{where} holds other objects and no store; give a new prefix")
+        return cls.begin(objects, label_set)
+
+    @classmethod
+    def begin(cls, objects: Objects, label_set: LabelSet = FLARE23) -> Store:
+        """The store of these objects, with its root made if there is none; StoreError as `create` says."""
+        objects.create(GROUP, group_bytes(StoreRecord(type="store", label_set=label_set), arrays={}))
+        store = cls.of(objects)
         if store.label_set != label_set:
-            raise StoreError(f"{path} is a store of {store.label_set.name} labels, not of {label_set.name}")
+            raise StoreError(
+                f"{objects.location} is a store of {store.label_set.name} labels, not of {label_set.name}"
+            )
         for room in ROOMS:
             objects.create(f"{room}/{GROUP}", folder_bytes())
         return store
@@ -93,22 +99,25 @@ class Store:
     @classmethod
     def open(cls, location: str | Path) -> Store:
         """The store at `location`; StoreError when there is none."""
-        path = _local(location)
-        if not path.is_dir():
+        where = located(location)
+        path = Path(where)
+        if not on_s3(where) and not path.is_dir():
             found = "is a file" if path.exists() else "does not exist"
             raise StoreError(
                 f"{path} {found}; expected a store, as made by `python jobs/ingest.py --store {path}`"
             )
-        objects = Objects(str(path))
+        return cls.of(Objects(where))
+
+    @classmethod
+    def of(cls, objects: Objects) -> Store:
+        """The store of these objects; StoreError when they are none."""
+        where, data = objects.location, objects.read(GROUP)
+        if data is None:
+            raise StoreError(f"{where} holds no {GROUP}, so no store; expected one made by jobs/ingest.py")
         try:
-            record = read_record(objects, GROUP, StoreRecord)
+            return cls(objects, parse(data, GROUP, StoreRecord))
         except StoreError as error:
-            raise StoreError(f"{path} is no store of ours: {error}") from None
-        if record is None:
-            raise StoreError(
-                f"{path} is a folder without {GROUP}, so no store; expected one made by jobs/ingest.py"
-            )
-        return cls(objects, record)
+            raise StoreError(f"{where} is no store of ours: {error}") from None
 
     @property
     def location(self) -> str:
@@ -121,9 +130,18 @@ class Store:
         return self._objects
 
     def scratch(self) -> Path:
-        """A local folder for what unfinished trainings leave; no part of the store's content."""
-        path = Path(self.location) / "runs"
-        path.mkdir(exist_ok=True)
+        """A folder for what unfinished trainings leave; no part of the store's content.
+
+        It lies in the store; beside others in the folder that PWSSEG_SCRATCH names, where that is set; for a
+        store on S3 without it, in this machine's ~/.cache/pwsseg.
+        """
+        named = os.environ.get("PWSSEG_SCRATCH")
+        if named or on_s3(self.location):
+            above = Path(named).absolute() if named else Path.home() / ".cache" / "pwsseg"
+            path = above / bytes_digest(self.location.encode())[:16]
+        else:
+            path = Path(self.location) / "runs"
+        path.mkdir(parents=True, exist_ok=True)
         return path
 
     # scans
@@ -161,9 +179,17 @@ class Store:
         there = read_record(self._objects, f"{path}/{GROUP}", ScanRecord)
         if there is not None:
             return self._same_scan(there, record)
-        ome = image_metadata(case, geometry)
-        write_volume(self._objects, path, array=hu, purpose="scan", record=record, ome=ome)
-        return Scan(self._objects, record)
+        stored, metadata = keep_array(self._objects, path, hu, "scan", replace=False)
+        commit = group_bytes(record, ome=image_metadata(case, geometry), arrays={ARRAY: metadata})
+        if np.array_equal(stored, hu) and self._objects.create(f"{path}/{GROUP}", commit):
+            return Scan(self._objects, record)
+        there = read_record(self._objects, f"{path}/{GROUP}", ScanRecord)
+        if there is not None:
+            return self._same_scan(there, record)
+        raise StoreError(
+            f"another scan was begun under the id {case}; let the other job finish, or remove what a killed "
+            f"one left by `pwsseg verify --repair`, or give {source.name} another id"
+        )
 
     def _same_scan(self, there: ScanRecord, record: ScanRecord) -> Scan:
         ignored = {"source"}
@@ -277,10 +303,12 @@ class Store:
         return read_scores(self._objects, self.layer(layer_id), self.layer(reference_id))
 
 
-def _local(location: str | Path) -> Path:
-    if re.match(r"[a-z0-9]+://", str(location)):
-        raise StoreError(f"{location} is not a local folder; this version keeps its store in one")
-    return Path(location).absolute()
+def _make_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path} is a file; give a folder for the store")
+    if path.is_dir() and not (path / GROUP).exists() and any(path.iterdir()):
+        raise StoreError(f"{path} holds other files and no store; give a new or an empty folder")
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def _newest(room: Room[Any], name: str, done: type[Published] | type[Trained], noun: str) -> Any:

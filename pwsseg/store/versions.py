@@ -38,9 +38,8 @@ class Room(Generic[R]):
 
     def records(self, name: str | None = None) -> Iterator[R]:
         """Every version's record, or those of one name; by name, oldest first."""
-        found = [m for f in self.objects.folders(self.folder) if (m := VERSIONED.fullmatch(f))]
-        for match in sorted(found, key=lambda m: (m[1], int(m[2]))):
-            record = self.read(match[0]) if name in (None, match[1]) else None
+        for version in self._versions(name):
+            record = self.read(version)
             if record is not None:
                 yield record
 
@@ -50,9 +49,10 @@ class Room(Generic[R]):
 
     def take(self, pins: LayerPins | ModelPins, new: Callable[[str], R]) -> R:
         """The version with these pins, else a new one: `new(id)`, put under the next free number."""
-        found = list(self.records(pins.name))  # one look: a version that came between two would be missed
+        versions = self._versions(pins.name)  # one look: a version that came between two would be missed
+        found = [r for v in versions if (r := self.read(v)) is not None]
         there = self._among(found, pins)
-        number = max((version_number(r.id) for r in found), default=0)
+        number = max((version_number(v) for v in versions), default=0)
         while there is None or there.pins.digest != pins.digest:
             number += 1
             record = new(f"{pins.name}.v{number}")
@@ -68,9 +68,15 @@ class Room(Generic[R]):
         retired = read_retirements(self.objects, self.folder)
         return next((r for r in same if r.id not in retired or not retired[r.id].deleted), None)
 
-    def write(self, record: R) -> None:
-        """Replace the record of a version, in one put."""
-        self.objects.write(self.key(record.id), self.encode(record))
+    def replace(self, old: R, new: R) -> bool:
+        """Put `new` where the record of the version is still `old`; whether it was, in one put."""
+        return self.objects.replace(self.key(old.id), self.encode(old), self.encode(new))
+
+    def _versions(self, name: str | None) -> list[str]:
+        """Every version that has a folder, or those of one name; by name, oldest first."""
+        found = [m for f in self.objects.folders(self.folder) if (m := VERSIONED.fullmatch(f))]
+        wanted = [m for m in found if name in (None, m[1])]
+        return [m[0] for m in sorted(wanted, key=lambda m: (m[1], int(m[2])))]
 
 
 def version_number(version: str) -> int:

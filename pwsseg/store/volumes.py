@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from obstore.exceptions import BaseError
 
 from pwsseg.store.digests import array_digest
 from pwsseg.store.documents import ARRAY, group_bytes
+from pwsseg.store.failures import sentence
 from pwsseg.store.layout import Purpose, encode
 from pwsseg.store.objects import Objects
 from pwsseg.store.plain import read_plain
@@ -38,23 +40,23 @@ def write_volume(
 
 
 def keep_array(
-    objects: Objects, path: str, array: NDArray[Any], purpose: Purpose
+    objects: Objects, path: str, array: NDArray[Any], purpose: Purpose, *, replace: bool = True
 ) -> tuple[NDArray[Any], bytes]:
     """Put the array's objects unless they are there; what is stored in the end, and its zarr.json.
 
-    So of two writers of one case, the first one's voxels stay, and the record of either is about them.
+    So of two writers of one case, the first one's voxels stay, and the record of either is about them. What
+    can't be read, or has another shape, is replaced; with `replace=False` it stays, and comes back empty.
     """
     encoded = {f"{path}/{ARRAY}/{key}": data for key, data in encode(array, purpose).items()}
     metadata = f"{path}/{ARRAY}/{GROUP}"
-    for key, data in encoded.items():
-        objects.create(key, data)
-    if all(objects.read(key) == data for key, data in encoded.items()):
+    ours = [objects.create(key, data) for key, data in encoded.items()]
+    if all(ours):
         return array, encoded[metadata]
     try:
         stored = _decoded(objects, path, window=None)
     except StoreError:
         stored = array[:0]
-    if stored.shape == array.shape and stored.dtype == array.dtype:
+    if not replace or (stored.shape == array.shape and stored.dtype == array.dtype):
         return stored, objects.read(metadata) or b""
     for key, data in encoded.items():
         objects.write(key, data)
@@ -81,6 +83,8 @@ def _decoded(objects: Objects, path: str, *, window: Window | None) -> NDArray[A
             return plain
         array = objects.array(f"{path}/{ARRAY}")
         return np.asarray(array[:] if window is None else array[window.slices])
+    except BaseError as error:  # not damage: the store can't be reached
+        raise StoreError(sentence(objects.location, error)) from error
     except Exception as error:  # each codec has its own way to say that bytes are damaged
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise StoreError(
