@@ -58,28 +58,27 @@ class Task(NamedTuple):
     prediction: NDArray[np.uint8]
     reference: NDArray[np.uint8]
     spacing: tuple[float, float, float]
+    classes: list[int]
 
     @property
     def repeats(self) -> int:
         """How often each of the two is timed."""
         return REPEATS_OF_THE_LARGEST if self.reference.shape == LARGEST else REPEATS
 
-    @property
-    def classes(self) -> list[int]:
-        """The classes in the reference."""
-        return [int(c) for c in np.unique(self.reference) if c]
+
+def task(name: str, labels: NDArray[np.uint8], spacing: tuple[float, float, float]) -> Task:
+    """The labels against themselves moved, in all classes that they have."""
+    return Task(name, moved(labels), labels, spacing, [int(c) for c in np.unique(labels) if c])
 
 
 def tasks() -> Iterator[Task]:
     """The real maps that are there, the ellipsoids, the phantom."""
     for path in sorted(REAL.glob("*.nii.gz")):
         volume = read_labels(path)
-        yield Task(path.name, moved(volume.array), volume.array, volume.geometry.spacing)
+        yield task(path.name, volume.array, volume.geometry.spacing)
     for shape, spacing in (((48, 128, 128), (2.5, 0.8, 0.8)), ((96, 96, 96), (1.0, 1.0, 1.0))):
-        labels = ellipsoids(shape)
-        yield Task("ellipsoids " + "x".join(map(str, shape)), moved(labels), labels, spacing)
-    labels = phantom(LARGEST)
-    yield Task("phantom " + "x".join(map(str, LARGEST)), moved(labels), labels, (0.8, 0.625, 0.625))
+        yield task("ellipsoids " + "x".join(map(str, shape)), ellipsoids(shape), spacing)
+    yield task("phantom " + "x".join(map(str, LARGEST)), phantom(LARGEST), (0.8, 0.625, 0.625))
 
 
 def phantom(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -162,20 +161,20 @@ def main() -> None:
     print(f"{'labels':28}{'voxels':>14}{'classes':>9}{'ours s':>9}{'peer s':>9}{'ratio':>8}{'apart':>10}")
     small = {ours: 0.0, peer: 0.0}
     worst = largest = 0.0
-    for task in tasks():
+    for each in tasks():
         times: dict[Callable[[Task], Scores], list[float]] = {ours: [], peer: []}
-        for i in range(task.repeats):
+        for i in range(each.repeats):
             for function in (ours, peer) if i % 2 == 0 else (peer, ours):
-                times[function].append(seconds(function, task))
-        apart = difference(ours(task), peer(task))
+                times[function].append(seconds(function, each))
+        apart = difference(ours(each), peer(each))
         worst = max(worst, apart)
         mine, theirs = median(times[ours]), median(times[peer])
-        if task.reference.shape == LARGEST:
+        if each.reference.shape == LARGEST:
             largest = mine / theirs
         else:
             small = {ours: small[ours] + mine, peer: small[peer] + theirs}
         print(
-            f"{task.name:28}{task.reference.size:14,}{len(task.classes):9}{mine:9.3f}{theirs:9.3f}"
+            f"{each.name:28}{each.reference.size:14,}{len(each.classes):9}{mine:9.3f}{theirs:9.3f}"
             f"{mine / theirs:8.3f}{apart:10.1e}",
             flush=True,
         )

@@ -103,7 +103,7 @@ def score_in_both_modes(
 def dice(a: Mask, b: Mask) -> float:
     """2 |a and b| / (|a| + |b|) of two masks of one shape; 1 when both are empty."""
     total = np.count_nonzero(a) + np.count_nonzero(b)
-    return 2 * np.count_nonzero(a & b) / total if total else 1.0
+    return float(2 * np.count_nonzero(a & b) / total) if total else 1.0
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], label_set: LabelSet = FLARE23) -> Summary:
