@@ -6,7 +6,8 @@
     pwsseg diff     A B [--case C]       what differs between two layers, a class at a time
     pwsseg verify   [STORE]              every byte against every record; exit code 1 if anything is wrong
     pwsseg export   --layer L --out DIR  labels as NIfTI, in each scan's own geometry
-    pwsseg report   [STORE] --out FILE   one page of HTML
+    pwsseg report   [STORE] --out FILE   one page of HTML; --tables: the paper's Tables 4 to 6
+    pwsseg review   [STORE] [--out DIR]  cases worth a person's minute, and the slice to look at
 
 The store is `--store S`, else the variable PWSSEG_STORE, else ./pwsseg-store. `--json` prints the same for
 scripts. Heavy libraries are imported by the command that needs them, so `--help` answers at once.
