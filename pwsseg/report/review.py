@@ -45,7 +45,7 @@ class Reason(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One case of the queue. `slice` counts from 1 at the feet, of `slices`; `height_mm` is its S in viewers."""
+    """One case of the queue. `slice` counts from 1 at the feet; `height_mm` is its S in viewers."""
 
     case: str
     split: str
