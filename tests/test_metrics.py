@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pwsseg.arrays.metrics import ClassScore, dice, score_case, summarise, surface_dice
+from pwsseg.arrays.metrics import ClassScore, dice, score_case, score_in_both_modes, summarise
+from pwsseg.arrays.surfaces import surface_dice
+from pwsseg.formats.nifti import read_labels
+from pwsseg.values import FLARE23
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -103,6 +107,26 @@ def test_equal_to_the_library_on_random_shapes(
     assert ours == pytest.approx(library_nsd(a, b, spacing=spacing, tolerance_mm=tolerance_mm), abs=1e-9)
 
 
+def test_equal_to_the_library_on_a_real_label_map(shared_data: Path) -> None:
+    volume = read_labels(shared_data / "flare" / "labelsTr" / "ts.nii.gz")
+    reference, spacing = volume.array, volume.geometry.spacing
+    prediction = np.zeros_like(reference)
+    prediction[1:, 2:, 2:] = reference[:-1, :-2, :-2]
+    found = score_case(prediction, reference, spacing=spacing, classes=FLARE23.ids, mode="clean")
+    for label in (4, 7, 12):
+        a, b = (v == label for v in (prediction, reference))
+        theirs = library_nsd(a, b, spacing=spacing, tolerance_mm=FLARE23[label].nsd_tolerance_mm)
+        assert 0 < theirs < 1
+        assert found[label].nsd == pytest.approx(theirs, abs=1e-9)
+
+
+def test_surfaces_of_a_fine_grid_reach_past_a_byte() -> None:
+    a, b = np.zeros((2, 3, 3, 400), bool)
+    a[1, 1, 3], b[1, 1, 203] = True, True
+    assert surface_dice(a, b, spacing=(1.0, 1.0, 0.03125), tolerance_mm=6.25) == 1.0
+    assert surface_dice(a, b, spacing=(1.0, 1.0, 0.03125), tolerance_mm=6.24) == pytest.approx(0.5)
+
+
 def test_absent_from_both_scores_one() -> None:
     nothing = np.zeros((4, 4, 4), bool)
     for mode in ("flare", "clean"):
@@ -164,6 +188,16 @@ def test_flare_rounds_to_four_digits_and_clean_does_not() -> None:
     a, b = cube((9, 9, 20), (1, 1, 1), 6), cube((9, 9, 20), (1, 1, 3), 6)
     assert one(a, b).dsc == 0.6667
     assert one(a, b, mode="clean").dsc == 4 / 6
+
+
+def test_both_modes_at_once_are_what_each_gives_alone() -> None:
+    rng = np.random.default_rng(3)
+    a, b = (ndimage.zoom(rng.integers(0, 15, (6, 5, 5)), 3, order=0).astype(np.uint8) for _ in range(2))
+    b[:, :9] = a[:, :9]
+    both = score_in_both_modes(a, b, spacing=UNIT, classes=range(1, 15))
+    for mode in ("flare", "clean"):
+        assert both[mode] == score_case(a, b, spacing=UNIT, classes=range(1, 15), mode=mode)
+    assert both["flare"][AORTA] != both["clean"][AORTA]
 
 
 def test_only_the_classes_asked_for_are_scored() -> None:

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from pwsseg.arrays.metrics import score_case
+from pwsseg.arrays.stability import disagreement
 from pwsseg.report import overlay_png, rounds_table, write_report
+from pwsseg.report.changes import difference, volume_change
 from pwsseg.report.graph import Node, layer_graph
 from pwsseg.report.overlays import fullest_slice, orient, overlay_image
-from pwsseg.store import AnnotationPins, Layer, Model, ModelPins, PredictionPins, Source, Store
+from pwsseg.report.quality import volume_outliers
+from pwsseg.store import AnnotationPins, FusionPins, Layer, Model, ModelPins, PredictionPins, Source, Store
 from pwsseg.values import FLARE23, Geometry, InputError, StoreError
 
 SHAPE = (6, 20, 24)
@@ -215,11 +218,7 @@ def test_a_store_without_layers_says_so(tmp_path: Path) -> None:
 
 def test_unevaluated_rounds_are_drawn_without_scores(tmp_path: Path) -> None:
     store = empty_store(tmp_path / "store")
-    pins = PredictionPins.model_validate(
-        {"name": "os1", "kind": "prediction", "classes": CLASSES, "parents": (), "settings": {}, "rules": ()}
-        | {"model": {"id": "os1.v1", "digest": "0" * 64}, "code": "0"}
-    )
-    publish(store, pins, truth())
+    publish(store, pins_of("os1"), truth())
     text = write_report(store, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "How the labels evolve" in text
     assert "Scores per class" not in text
@@ -346,4 +345,99 @@ def test_pictures_are_pngs(html: str) -> None:
     uris = re.findall(r'data:image/png;base64,([^"]+)"', html)
     images = [matplotlib.image.imread(io.BytesIO(base64.b64decode(u))) for u in uris]
     # two validation cases: one CT, a reference and two rounds each; the CT is stored once a case
-    assert len(images) == 2 * 4
+    # three changed cases: one CT, before, after and their difference
+    assert len(images) == 2 * 4 + 3 * 4
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.2)."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_stands_out_from_its_ground(html: str, scheme: int) -> None:
+    blocks = re.findall(r":root \{(.*?)\}", html, flags=re.DOTALL)
+    colors = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", blocks[scheme]))
+    for ground in ("page", "card"):
+        for text in ("ink", "quiet", "good", "bad"):
+            light, dark = sorted((luminance(colors[text]), luminance(colors[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, f"--{text} on --{ground}"
+
+
+def test_pictures_and_tables_are_reached_by_keyboard(html: str) -> None:
+    assert html.count('<figure tabindex="0">') == html.count('<image class="labels"')
+    regions = re.findall(r'<[^>]*role="region"[^>]*>', html)
+    assert regions
+    assert all('tabindex="0"' in region and 'aria-label="' in region for region in regions)
+
+
+def test_changed_voxels_are_gained_lost_or_another_class() -> None:
+    before, after = np.array([0, 0, 1, 1, 2], np.uint8), np.array([0, 1, 0, 2, 2], np.uint8)
+    assert difference(before, after).tolist() == [0, 1, 2, 3, 0]
+
+
+def test_cases_that_changed_most_are_shown_with_their_share(html: str) -> None:
+    assert html.count("os1.v1 → ots1.v1</figcaption>") == 3
+    assert html.count("volumes 0 % changed") == 3  # shapes that move keep their volume
+
+
+def test_volume_change_is_a_share_of_what_is_there_after() -> None:
+    before, after = {"voxels_1": 60, "voxels_2": None}, {"voxels_1": 80, "voxels_2": 20}
+    assert volume_change(before, after, (1, 2)) == pytest.approx(0.4)
+    assert volume_change(after, {"voxels_1": 0, "voxels_2": 0}, (1, 2)) == 100  # nothing left: no share
+
+
+def test_page_says_how_cases_are_annotated(html: str) -> None:
+    assert '<th scope="row">2 organs, tumor</th><td class="number">3</td>' in html
+
+
+def test_twin_scans_and_short_ones_stand_out(html: str) -> None:
+    assert '<th scope="row">the same voxels as another case</th><td class="number">3</td>' in html
+    assert '<th scope="row">fewer than 20 slices along an axis</th><td class="number">3</td>' in html
+
+
+def test_a_volume_far_from_the_usual_is_an_outlier() -> None:
+    rows = [
+        {"case": str(i), "voxels_1": n, "voxel_ml": 0.001} for i, n in enumerate([*range(95, 105), 900, 0])
+    ]
+    assert list(volume_outliers(rows, 1)) == ["10"]
+    assert volume_outliers(rows[-8:], 1) == {}  # seven cases say nothing about what is usual
+
+
+def test_efficiency_is_in_seconds_beside_the_papers(html: str) -> None:
+    assert "<td>100.17</td><td>4,128</td><td>339,753</td>" in html
+
+
+def test_left_out_cases_are_named_with_their_instability(tmp_path: Path) -> None:
+    store = empty_store(tmp_path / "store")
+    layers = [
+        publish(store, pins_of(name), moved(by, CLASSES))
+        for name, by in (("os1", 4), ("os2", 2), ("ots1", 1))
+    ]
+    fused = FusionPins.model_validate(
+        {
+            "name": "ots2-targets",
+            "kind": "fusion",
+            "classes": CLASSES,
+            "model": None,
+            "settings": {},
+            "code": "0",
+        }
+        | {"parents": tuple(layer.pin for layer in layers), "rules": ("select:stability:0.5",)}
+    )
+    draft = store.draft(fused)
+    for case in CASES[:2]:
+        draft.write(case, truth(), annotated_classes=CLASSES, seconds={})
+    draft.publish(CASES[:2])
+    text = write_report(store, tmp_path / "r.html").read_text(encoding="utf-8")
+    u = disagreement(*(moved(by, (1, 3)) for by in (4, 2, 1)), organs=FLARE23.organs)
+    assert f'<th scope="row">case-c</th><td>{u:.3f}</td>' in text
+
+
+def pins_of(name: str) -> PredictionPins:
+    return PredictionPins.model_validate(
+        {"name": name, "kind": "prediction", "classes": CLASSES, "parents": (), "settings": {}, "rules": ()}
+        | {"model": {"id": f"{name}.v1", "digest": "0" * 64}, "code": "0"}
+    )

@@ -138,6 +138,9 @@ def test_layer_is_scored_against_the_annotation(road: Road, tmp_path: Path) -> N
     assert rows is not None
     assert {(r["case"], r["class"]) for r in rows} == {("phantom_0007", c) for c in FLARE23.ids}
     assert all(0 <= r["dsc"] <= 1 and 0 <= r["nsd"] <= 1 for r in rows)
+    truth = Store.open(store).layer("annotation").labels("phantom_0007")
+    assert all(r["voxels_reference"] == np.count_nonzero(truth == r["class"]) for r in rows)
+    assert [r["class"] for r in rows if r["lesions"] is not None] == [FLARE23.tumor]
 
 
 def test_labelled_files_lie_on_their_own_scans_grid(road: Road, tmp_path: Path) -> None:

@@ -520,6 +520,13 @@ def test_a_prepared_scan_knows_its_scan(full: Store) -> None:
         cache.read("case-b")
 
 
+def test_scores_with_a_column_that_the_format_does_not_name_are_refused(full: Store) -> None:
+    with pytest.raises(ValueError, match="no column hausdorff"):
+        full.write_scores(
+            "os1", "annotation", [{"case": "a", "class": 1, "dsc": 1.0, "nsd": 1.0, "hausdorff": 2}]
+        )
+
+
 def test_scores_come_back(full: Store) -> None:
     assert full.scores("os1", "annotation") == [{"case": "case-a", "class": 1, "dsc": 1.0, "nsd": 1.0}]
     assert full.scores("annotation", "os1") is None

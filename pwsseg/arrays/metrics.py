@@ -5,29 +5,30 @@
     summary = summarise(rows)
     summary.organs.dsc
 
-NSD is DeepMind's definition: surface elements of a marching-cubes-like surface, weighted by their area in
-mm2, counted where the other surface lies within the class's tolerance. Its table of surface elements comes
-from the package `surface-distance`; the rest is computed here on the box of the class, without that
-package's sort of every element, and is equal to it (tests/test_metrics.py).
+Each class is looked at in the box of its voxels alone. NSD is DeepMind's definition, see surfaces.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from surface_distance import lookup_tables
 
+from pwsseg.arrays.extents import class_boxes, union
+from pwsseg.arrays.surfaces import Mask, Spacing, surface_dice
 from pwsseg.values import FLARE23, LabelSet
 
+Labels = NDArray[np.uint8]
 Mode = Literal["flare", "clean"]
 
 TUBES = frozenset({5, 6, 10})
 """Aorta, inferior vena cava, esophagus: annotators stop them anywhere, so FLARE23 scores some slices."""
+
+
+WORTH_A_SURFACE = 0.2
+"""Below this DSC the organisers give an NSD of 0."""
 
 
 class ClassScore(NamedTuple):
@@ -57,10 +58,10 @@ class Summary(NamedTuple):
 
 
 def score_case(
-    prediction: NDArray[np.uint8],
-    reference: NDArray[np.uint8],
+    prediction: Labels,
+    reference: Labels,
     *,
-    spacing: tuple[float, float, float],
+    spacing: Spacing,
     classes: Iterable[int],
     mode: Mode = "flare",
     label_set: LabelSet = FLARE23,
@@ -75,61 +76,34 @@ def score_case(
     Where the reference has one of 5, 6, 10 on a single slice their script fails on an empty range; here that
     slice is scored. Raises ValueError when the shapes differ.
     """
-    if prediction.shape != reference.shape:
-        raise ValueError(f"prediction {prediction.shape} and reference {reference.shape} differ in shape")
-    boxes = zip(_boxes(prediction, label_set), _boxes(reference, label_set), strict=True)
-    found = dict(enumerate(boxes, start=1))
-    scores = {}
-    for label in sorted(classes):
-        tolerance = label_set[label].nsd_tolerance_mm
-        here, there = found[label]
-        if here is None or there is None:
-            both_empty = float(here is None and there is None)
-            scores[label] = ClassScore(both_empty, both_empty)
-            continue
-        box = _union(here, there)
-        if mode == "flare" and label in TUBES:
-            box = (_flare_slices(there[0]), *box[1:])
-        a, b = prediction[box] == label, reference[box] == label
-        score = _score_masks(
-            a, b, spacing=spacing, tolerance_mm=tolerance, floor=0.2 if mode == "flare" else 0
-        )
-        scores[label] = ClassScore(*(round(s, 4) for s in score)) if mode == "flare" else score
-    return scores
+    pairs = _pairs(prediction, reference, classes, label_set)
+    if mode == "clean":
+        return {pair.label: _score(pair, spacing) for pair in pairs}
+    return {pair.label: _ruled(_score(_on_reference_slices(pair), spacing)) for pair in pairs}
 
 
-def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+def score_in_both_modes(
+    prediction: Labels,
+    reference: Labels,
+    *,
+    spacing: Spacing,
+    classes: Iterable[int],
+    label_set: LabelSet = FLARE23,
+) -> dict[Mode, dict[int, ClassScore]]:
+    """What `score_case` gives in each mode, for little more than the time of one: tubes alone differ."""
+    exact, clean = {}, {}
+    for pair in _pairs(prediction, reference, classes, label_set):
+        score = clean[pair.label] = _score(pair, spacing)
+        if pair.label in TUBES:
+            score = _score(_on_reference_slices(pair), spacing)
+        exact[pair.label] = _ruled(score)
+    return {"flare": exact, "clean": clean}
+
+
+def dice(a: Mask, b: Mask) -> float:
     """2 |a and b| / (|a| + |b|) of two masks of one shape; 1 when both are empty."""
     total = np.count_nonzero(a) + np.count_nonzero(b)
-    return 2 * np.count_nonzero(a & b) / total if total else 1.0
-
-
-def surface_dice(
-    a: NDArray[np.bool_],
-    b: NDArray[np.bool_],
-    *,
-    spacing: tuple[float, float, float],
-    tolerance_mm: float,
-) -> float:
-    """Share of both masks' surface that lies within `tolerance_mm` of the other's surface.
-
-    Masks are (z, y, x), `spacing` in mm. Both empty: 1; exactly one empty: 0. Nikolov et al., "Deep learning
-    to achieve clinically applicable segmentation", 2018.
-    """
-    if not a.any() or not b.any():
-        return float(not a.any() and not b.any())
-    box = _union(_box(a), _box(b))
-    # The table of surface elements is not symmetric in the axes: (x, y, z) is how the organisers read files.
-    sampling = spacing[::-1]
-    areas = lookup_tables.create_table_neighbour_code_to_surface_area(sampling)
-    codes_a, codes_b = (_neighbour_codes(mask[box].transpose()) for mask in (a, b))
-    within_a, all_a = _area_within(
-        codes_a, codes_b, areas=areas, sampling=sampling, tolerance_mm=tolerance_mm
-    )
-    within_b, all_b = _area_within(
-        codes_b, codes_a, areas=areas, sampling=sampling, tolerance_mm=tolerance_mm
-    )
-    return (within_a + within_b) / (all_a + all_b)
+    return float(2 * np.count_nonzero(a & b) / total) if total else 1.0
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], label_set: LabelSet = FLARE23) -> Summary:
@@ -147,71 +121,57 @@ def summarise(rows: Sequence[Mapping[str, Any]], label_set: LabelSet = FLARE23) 
     )
 
 
-Box = tuple[slice, slice, slice]
+class _Pair(NamedTuple):
+    """One class of a case: both masks (z, y, x) in its box, and the reference's slices in that box.
+
+    None for the masks of a class that is absent from one of the two, or from both.
+    """
+
+    label: int
+    tolerance_mm: float
+    masks: tuple[Mask, Mask] | None
+    both_absent: bool
+    reference_slices: slice
 
 
-def _boxes(labels: NDArray[np.uint8], label_set: LabelSet) -> list[Box | None]:
-    """Bounding boxes of labels 1, 2, ... of the set, None where a label is absent."""
-    found: list[Box | None] = ndimage.find_objects(labels, max_label=max(label_set.ids))
-    return found
+def _pairs(
+    prediction: Labels, reference: Labels, classes: Iterable[int], label_set: LabelSet
+) -> Iterator[_Pair]:
+    if prediction.shape != reference.shape:
+        raise ValueError(f"prediction {prediction.shape} and reference {reference.shape} differ in shape")
+    here, there = (class_boxes(labels, label_set) for labels in (prediction, reference))
+    for label in sorted(classes):
+        tolerance_mm = label_set[label].nsd_tolerance_mm
+        mine, theirs = here[label], there[label]
+        if mine is None or theirs is None:
+            yield _Pair(label, tolerance_mm, None, mine is None and theirs is None, slice(0))
+            continue
+        box = union(mine, theirs)
+        slices = slice(theirs[0].start - box[0].start, theirs[0].stop - box[0].start)
+        yield _Pair(label, tolerance_mm, (prediction[box] == label, reference[box] == label), False, slices)
 
 
-def _box(mask: NDArray[np.bool_]) -> Box:
-    box: Box = ndimage.find_objects(mask.view(np.uint8), max_label=1)[0]
-    return box
+def _on_reference_slices(pair: _Pair) -> _Pair:
+    """The organisers score a tube on the reference's slices alone, and drop the last of them."""
+    if pair.label not in TUBES or pair.masks is None:
+        return pair
+    z = slice(
+        pair.reference_slices.start, max(pair.reference_slices.stop - 1, pair.reference_slices.start + 1)
+    )
+    return pair._replace(masks=(pair.masks[0][z], pair.masks[1][z]))
 
 
-def _union(a: Box, b: Box) -> Box:
-    z, y, x = (slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
-    return z, y, x
+def _score(pair: _Pair, spacing: Spacing) -> ClassScore:
+    if pair.masks is None:
+        return ClassScore(float(pair.both_absent), float(pair.both_absent))
+    a, b = pair.masks
+    return ClassScore(dice(a, b), surface_dice(a, b, spacing=spacing, tolerance_mm=pair.tolerance_mm))
 
 
-def _flare_slices(reference: slice) -> slice:
-    return slice(reference.start, max(reference.stop - 1, reference.start + 1))
-
-
-def _score_masks(
-    a: NDArray[np.bool_],
-    b: NDArray[np.bool_],
-    *,
-    spacing: tuple[float, float, float],
-    tolerance_mm: float,
-    floor: float,
-) -> ClassScore:
-    dsc = dice(a, b)
-    if dsc < floor:
-        return ClassScore(dsc, 0.0)
-    return ClassScore(dsc, surface_dice(a, b, spacing=spacing, tolerance_mm=tolerance_mm))
-
-
-def _neighbour_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Which of the eight voxels around each corner are inside, one bit each; (x + 1, y + 1, z + 1)."""
-    padded = np.pad(mask, 1).astype(np.uint8)
-    codes = np.zeros([n + 1 for n in mask.shape], np.uint8)
-    for offset in product((0, 1), repeat=3):
-        corner = tuple(slice(o, o + n) for o, n in zip(offset, codes.shape, strict=True))
-        codes += padded[corner] * np.uint8(lookup_tables.ENCODE_NEIGHBOURHOOD_3D_KERNEL[offset])
-    return codes
-
-
-def _area_within(
-    codes: NDArray[np.uint8],
-    other: NDArray[np.uint8],
-    *,
-    areas: NDArray[np.float64],
-    sampling: tuple[float, ...],
-    tolerance_mm: float,
-) -> tuple[float, float]:
-    """Area in mm2 of the surface near the other surface, and of the whole surface."""
-    distance = ndimage.distance_transform_edt(~_is_surface(other), sampling=sampling)
-    surface = _is_surface(codes)
-    area = areas[codes[surface]]
-    return float(area[distance[surface] <= tolerance_mm].sum()), float(area.sum())
-
-
-def _is_surface(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    surface: NDArray[np.bool_] = (codes != 0) & (codes != 255)
-    return surface
+def _ruled(score: ClassScore) -> ClassScore:
+    """The organisers' NSD of a class that was missed, and their rounding."""
+    nsd = score.nsd if score.dsc >= WORTH_A_SURFACE else 0.0
+    return ClassScore(round(score.dsc, 4), round(nsd, 4))
 
 
 def _of(rows: Sequence[Mapping[str, Any]], labels: set[int]) -> list[Mapping[str, Any]]:

@@ -1,17 +1,22 @@
-"""Scores of a published layer against a published annotation, in native geometry, case by case."""
+"""Scores of a published layer against a published annotation, in native geometry, case by case.
+
+evaluate_layer(store, layer, reference, split="validation", resources=resources)   # rows, kept in the store
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pwsseg.arrays.metrics import score_case
+from pwsseg.arrays.lesions import amounts, detect
+from pwsseg.arrays.metrics import score_in_both_modes
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.progress import Progress
 from pwsseg.store import Layer, Store
-from pwsseg.values import UNKNOWN, StoreError
+from pwsseg.values import FLARE23, UNKNOWN, StoreError
 
 Split = Literal["training", "validation"]
 
@@ -19,11 +24,11 @@ Split = Literal["training", "validation"]
 def evaluate_layer(
     store: Store, layer: Layer, reference: Layer, *, split: Split, resources: Resources
 ) -> list[dict[str, Any]]:
-    """DSC and NSD of every case of `split` that both layers hold, by the organisers' rules and cleanly.
+    """DSC, NSD, amounts and found lesions of every case of `split` that both layers hold.
 
     Only classes that the layer speaks about and that are annotated in the reference's case are scored;
-    voxels that the reference leaves unknown count for neither side. The rows {case, class, dsc, nsd,
-    dsc_clean, nsd_clean} are kept in the store, pinned to both layers.
+    voxels that the reference leaves unknown count for neither side. The rows (zarr_schema/README.md, Scores)
+    are kept in the store, pinned to both layers.
 
     Raises
     ------
@@ -57,18 +62,34 @@ def _score(item: Item, *, location: str, layer: str, reference: str) -> Item:
     reference_labels = truth.labels(item.case)
     # where the reference says nothing, nothing is right or wrong
     volumes = np.where(reference_labels == UNKNOWN, 0, predicted.labels(item.case)), reference_labels
-    spacing = store.scan(item.case).geometry.spacing
-    exact = score_case(*volumes, spacing=spacing, classes=classes, mode="flare")
-    clean = score_case(*volumes, spacing=spacing, classes=classes, mode="clean")
+    geometry = store.scan(item.case).geometry
+    scores = score_in_both_modes(*volumes, spacing=geometry.spacing, classes=classes)
+    here, there = (amounts(labels, classes) for labels in volumes)
     item.fields["rows"] = [
         {
             "case": item.case,
             "class": c,
-            "dsc": exact[c].dsc,
-            "nsd": exact[c].nsd,
-            "dsc_clean": clean[c].dsc,
-            "nsd_clean": clean[c].nsd,
+            "dsc": scores["flare"][c].dsc,
+            "nsd": scores["flare"][c].nsd,
+            "dsc_clean": scores["clean"][c].dsc,
+            "nsd_clean": scores["clean"][c].nsd,
+            "voxels": here[c].voxels,
+            "voxels_reference": there[c].voxels,
+            "voxel_ml": geometry.voxel_ml,
+            "components": here[c].components,
+            "components_reference": there[c].components,
+            **(_lesions(*volumes) if c == FLARE23.tumor else {}),
         }
         for c in classes
     ]
     return item
+
+
+def _lesions(prediction: NDArray[np.uint8], reference: NDArray[np.uint8]) -> dict[str, int]:
+    detection = detect(prediction, reference)
+    return {
+        "lesions": detection.lesions,
+        "lesions_found": detection.found,
+        "lesions_predicted": detection.predicted,
+        "lesions_false": detection.false_positives,
+    }

@@ -7,8 +7,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pwsseg.pipelines.cluster import in_copied_working_dir
+from pwsseg.pipelines.progress import log_to
 from pwsseg.store.location import located, on_s3
 from pwsseg.values import PwssegError, SettingsError
 
@@ -16,11 +18,22 @@ DEFAULT_STORE = "pwsseg-store"
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """The option that every job has."""
+    """The options that every job has."""
     parser.add_argument(
         "--store",
         help="a folder or s3://bucket/prefix (default: the variable PWSSEG_STORE, then ./pwsseg-store)",
     )
+    parser.add_argument(
+        "--json-log", metavar="FILE", action=_LogTo, help="append one line of JSON a stage to this file"
+    )
+
+
+class _LogTo(argparse.Action):
+    """Takes effect as soon as it is read: no job has to pass it on."""
+
+    def __call__(self, *given: Any, **_: Any) -> None:
+        """Argparse calls it with parser, namespace, value and option."""
+        log_to(Path(given[2]))
 
 
 def store_location(said: str | None) -> str:

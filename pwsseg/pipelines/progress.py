@@ -1,13 +1,24 @@
-"""What a person sees while a job runs: one line a stage, rewritten in a terminal, plain in a log."""
+"""What a person sees while a job runs: one line a stage, rewritten in a terminal, plain in a log.
+
+A terminal shows how far a stage is, how long it still takes and what failed. Elsewhere a stage says one line
+when it has ended, and one every ten minutes before. `log_to` keeps one line of JSON a stage for programs.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TextIO
 
-LOG_SECONDS = 30
+from pwsseg.values import SettingsError
+
+LOG_SECONDS = 600
 """A log gets a line this often at most."""
+
+_logs: list[Path] = []
 
 
 def say(line: str) -> None:
@@ -16,8 +27,22 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def log_to(path: Path) -> None:
+    """Append one line of JSON to `path` for every stage that ends in this process.
+
+    Raises SettingsError when the file can't be written.
+    """
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise SettingsError(
+            f"--json-log {path} can't be written ({error.strerror}); give another file"
+        ) from error
+    _logs[:] = [path.absolute()]
+
+
 class Progress:
-    """Counts steps of a stage: `os1 · predict   12/20   0:31, about 0:20 left`."""
+    """Counts steps of a stage: `os1 · predict   12/20   0:31, about 0:20 left   1 failed`."""
 
     def __init__(self, stage: str, total: int, *, unit: str = "scans", out: TextIO | None = None) -> None:
         self._stage, self._total, self._unit = stage, total, unit
@@ -40,8 +65,22 @@ class Progress:
             self._show()
 
     def close(self) -> None:
-        """Leave the finished line standing."""
+        """Leave the finished line standing, and log the stage."""
         self._show(last=True)
+        for path in _logs:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self._ended()) + "\n")
+
+    def _ended(self) -> dict[str, str | int | float]:
+        return {
+            "stage": self._stage,
+            "unit": self._unit,
+            "done": self._done,
+            "failed": self._failed,
+            "total": self._total,
+            "seconds": round(time.monotonic() - self._began, 3),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
 
     def _show(self, *, last: bool = False) -> None:
         seconds = time.monotonic() - self._began
@@ -59,4 +98,7 @@ class Progress:
 
 
 def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    """Minutes and seconds, with hours once there are some."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -21,11 +21,11 @@ OVERLAY_WIDTH = 640
 
 
 class Panel(NamedTuple):
-    """One picture: labels of the slice (y, x), None for the bare CT, and what stands in its corner."""
+    """One picture: what lies over the CT, RGBA (y, x, 4), None for the bare CT, and what its corner says."""
 
     title: str
-    labels: NDArray[np.uint8] | None
-    corner: str
+    overlay: NDArray[np.uint8] | None
+    corner: str = ""
 
 
 def chosen_cases(facts: Facts, store: Store, count: int = 3) -> list[tuple[str, str]]:
@@ -56,24 +56,44 @@ def case_figure(store: Store, case: str, why: str, *, rounds: Sequence[Round], k
     guide = reference if reference and case in reference.cases() else (held[-1].layer if held else None)
     if guide is None:
         return ""
-    z = fullest_slice(_oriented(scan, guide))
-    panels = [Panel("CT", None, "")]
-    if guide is reference:
-        panels.append(Panel(f"reference ({reference.id})", _oriented(scan, reference)[z], ""))
-    panels += [Panel(r.layer.id, _oriented(scan, r.layer)[z], _corner(r, case)) for r in held]
+    z = fullest_slice(oriented_labels(scan, guide))
+    shown = [(f"reference ({guide.id})", oriented_labels(scan, guide)[z], "")] if guide is reference else []
+    shown += [(r.layer.id, oriented_labels(scan, r.layer)[z], _corner(r, case)) for r in held]
+    panels = [Panel(title, classes_over(labels), corner) for title, labels, corner in shown]
+    return slice_figure(
+        scan, z, panels, key=key, note=why, below=legend([labels for _, labels, _ in shown], store.label_set)
+    )
+
+
+def slice_figure(scan: Scan, z: int, panels: Sequence[Panel], *, key: str, note: str, below: str) -> str:
+    """A slice's CT and the panels over it, with a heading above and HTML `below`.
+
+    `z` counts slices from inferior, as `orient` turns them.
+    """
     volume = orient(scan.read(), scan.geometry)
     _, y_mm, x_mm = volume.spacing
     rows, columns = volume.array[z].shape
     size = (columns * x_mm, rows * y_mm)
     ct = data_uri(png_bytes(windowed(volume.array[z])))
-    drawn = "".join(_panel(p, size=size, key=key, ct=ct if i == 0 else "") for i, p in enumerate(panels))
+    every = [Panel("CT", None), *panels]
+    drawn = "".join(_panel(p, size=size, key=key, ct=ct if i == 0 else "") for i, p in enumerate(every))
     where = f"slice {z + 1} of {len(volume.array)} from inferior"
-    note = f"{why}, {where}" if why else where
-    colors = legend([p.labels for p in panels if p.labels is not None])
+    told = f"{note}, {where}" if note else where
     return (
-        f'<article class="case"><h3>{escape(case)} <small>{escape(note)}</small></h3>'
-        f'<div class="panels">{drawn}</div>{colors}</article>'
+        f'<article class="case"><h3>{escape(scan.case)} <small>{escape(told)}</small></h3>'
+        f'<div class="panels{" four" * (len(every) == 4)}">{drawn}</div>{below}</article>'
     )
+
+
+def classes_over(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A slice of labels (y, x) in the classes' colours, enlarged, RGBA."""
+    return colored(enlarged(labels, OVERLAY_WIDTH))
+
+
+def oriented_labels(scan: Scan, layer: Layer) -> NDArray[np.uint8]:
+    """The labels of the scan's case, turned as pictures show them."""
+    labels: NDArray[np.uint8] = orient(layer.labels(scan.case), scan.geometry).array
+    return labels
 
 
 def legend(slices: Sequence[NDArray[np.uint8]], label_set: LabelSet = FLARE23) -> str:
@@ -85,20 +105,14 @@ def legend(slices: Sequence[NDArray[np.uint8]], label_set: LabelSet = FLARE23) -
     return f'<ul class="legend">{told}</ul>'
 
 
-def _oriented(scan: Scan, layer: Layer) -> NDArray[np.uint8]:
-    labels: NDArray[np.uint8] = orient(layer.labels(scan.case), scan.geometry).array
-    return labels
-
-
 def _panel(panel: Panel, *, size: tuple[float, float], key: str, ct: str) -> str:
     """`ct` is the address of the CT in the panel that holds it; the others point at that one."""
     width, height = (f"{edge:.1f}" for edge in size)
     box = f'x="0" y="0" width="{width}" height="{height}" preserveAspectRatio="none"'
     base = f'<image id="{key}-ct" href="{ct}" {box}/>' if ct else f'<use href="#{key}-ct"/>'
     over = ""
-    if panel.labels is not None:
-        overlay = colored(enlarged(panel.labels, OVERLAY_WIDTH))
-        over = f'<image class="labels" href="{data_uri(png_bytes(overlay))}" {box}/>'
+    if panel.overlay is not None:
+        over = f'<image class="labels" href="{data_uri(png_bytes(panel.overlay))}" {box}/>'
     corner = f'<span class="corner">{escape(panel.corner)}</span>' if panel.corner else ""
     hint = ' tabindex="0"' if over else ""
     return (

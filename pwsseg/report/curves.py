@@ -39,7 +39,7 @@ STYLE = {
 def training_curve(curve: Sequence[Mapping[str, float]], *, key: str) -> str:
     """Losses over the epochs, the total first; `key` keeps the ids of several drawings apart."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(2.75, 2.15)
+        figure, axes = drawing(2.75, 2.3)
         names = [name for name in curve[0] if name not in NOT_A_LOSS] if curve else []
         epochs = [row.get("epoch", i) for i, row in enumerate(curve)]
         for name, color in zip(sorted(names, key=lambda n: n != "loss"), COLORS, strict=False):
@@ -49,14 +49,15 @@ def training_curve(curve: Sequence[Mapping[str, float]], *, key: str) -> str:
         axes.set_ylim(bottom=0 if _positive(curve, names) else None)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         if len(names) > 1:
-            axes.legend(frameon=False, fontsize=8.5, loc="upper right", handlelength=1.2)
-        return _svg(figure, key)
+            place = {"loc": "lower left", "bbox_to_anchor": (-0.1, 1.0), "ncols": 2}
+            axes.legend(frameon=False, fontsize=8, handlelength=1, **place)
+        return svg_of(figure, key)
 
 
 def scores_per_round(rounds: Sequence[Round], figure_name: str) -> str:
     """One dot a case and the mean of organs and tumor, round by round; `figure_name` is "dsc" or "nsd"."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(4.6, 2.7)
+        figure, axes = drawing(4.6, 2.7)
         groups = (("organs", FLARE23.organs, COLORS[0]), ("tumor", (FLARE23.tumor,), COLORS[1]))
         for shift, (name, classes, color) in zip((-0.08, 0.08), groups, strict=True):
             _draw_group(axes, rounds, (figure_name, name, classes, color, shift))
@@ -66,7 +67,7 @@ def scores_per_round(rounds: Sequence[Round], figure_name: str) -> str:
         axes.set_ylabel(f"{figure_name.upper()}, %")
         axes.grid(axis="y", color=QUIET, alpha=0.18, lw=0.8)
         axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderpad=0)
-        return _svg(figure, figure_name)
+        return svg_of(figure, figure_name)
 
 
 def _draw_group(
@@ -87,7 +88,8 @@ def _draw_group(
     axes.plot(places, means, "-o", color=color, lw=2, ms=6.5, mec="none", label=name, clip_on=False)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def drawing(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty drawing in inches, clear, so that the page shows through."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     figure.patch.set_alpha(0)
@@ -101,7 +103,7 @@ def _positive(curve: Sequence[Mapping[str, float]], names: Sequence[str]) -> boo
     return all(row.get(name, 0) >= 0 for row in curve for name in names)
 
 
-def _svg(figure: Figure, key: str) -> str:
+def svg_of(figure: Figure, key: str) -> str:
     """The drawing alone: no XML header, ids of its own, sized by the page, in the page's colours and font."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

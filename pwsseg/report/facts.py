@@ -69,11 +69,12 @@ def _oldest_first(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _round(store: Store, layer: Layer, references: Sequence[Layer]) -> Round:
-    reference, rows = _scores(store, layer, references)
+    reference, rows = best_reference(store, layer, references)
     return Round(layer, _model(store, layer), reference, rows, summarise(rows))
 
 
-def _scores(store: Store, layer: Layer, references: Sequence[Layer]) -> tuple[Layer | None, Rows]:
+def best_reference(store: Store, layer: Layer, references: Sequence[Layer]) -> tuple[Layer | None, Rows]:
+    """The first of `references` that the layer was scored against, and the rows; else (None, [])."""
     for reference in references:
         rows = store.scores(layer.id, reference.id)
         if rows:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
+NONE = "\N{EN DASH}"
+"""A cell that has no figure."""
+
 
 class Section(NamedTuple):
     """One part of the page: `key` is its anchor, `body` HTML."""
@@ -35,6 +38,13 @@ def table(
         f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0">'
         f'<table class="{escape(kind)}"><caption>{escape(caption)}</caption>'
         f"<thead>{heads}</thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def wide_chart(svg: str, label: str) -> str:
+    """A drawing that keeps its size on a narrow screen and scrolls there."""
+    return (
+        f'<figure class="chart wide" role="region" aria-label="{escape(label)}" tabindex="0">{svg}</figure>'
     )
 
 

@@ -38,12 +38,25 @@ def orient(array: NDArray[Any], geometry: Geometry) -> Oriented:
 
     In a slice of the result, rows run to posterior and columns to the patient's left.
     """
+    order, flipped = _turning(geometry)
+    flips = tuple(slice(None, None, -1 if flip else 1) for flip in flipped)
+    z, y, x = (geometry.spacing[a] for a in order)
+    return Oriented(array.transpose(order)[flips], (z, y, x))
+
+
+def slice_height_mm(geometry: Geometry, index: int) -> float:
+    """Superior coordinate (mm), the S of viewers, of the centre of slice `index` of what `orient` makes."""
+    order, flipped = _turning(geometry)
+    voxel = (np.array(geometry.shape) - 1) / 2
+    voxel[order[0]] = geometry.shape[order[0]] - 1 - index if flipped[0] else index
+    return float(geometry.origin[2] + geometry.direction_matrix[2] @ (np.asarray(geometry.spacing) * voxel))
+
+
+def _turning(geometry: Geometry) -> tuple[tuple[int, ...], list[bool]]:
+    """Which array axes run with the world's z, y, x, and whether each runs against it."""
     cosines = geometry.direction_matrix[::-1]  # (world z y x, array z y x)
     order = max(permutations(range(3)), key=lambda p: sum(abs(cosines[w, a]) for w, a in enumerate(p)))
-    turned = array.transpose(order)
-    flips = tuple(slice(None, None, -1 if cosines[w, a] < 0 else 1) for w, a in enumerate(order))
-    z, y, x = (geometry.spacing[a] for a in order)
-    return Oriented(turned[flips], (z, y, x))
+    return order, [bool(cosines[w, a] < 0) for w, a in enumerate(order)]
 
 
 def fullest_slice(labels: NDArray[np.uint8]) -> int:

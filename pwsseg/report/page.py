@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
+from pwsseg.report.changes import changed
+from pwsseg.report.efficiency import efficiency
 from pwsseg.report.facts import Facts, gather, published_at
 from pwsseg.report.markup import Section, section
-from pwsseg.report.sections import SECTIONS
+from pwsseg.report.quality import quality
+from pwsseg.report.sections import lineage, overview, pictures, scores, training
+from pwsseg.report.stability import stability
 from pwsseg.report.style import STYLE
+from pwsseg.report.volumes import volumes
 from pwsseg.store import Store
 from pwsseg.values import InputError
+
+SECTIONS: tuple[Callable[[Facts, Store], Section | None], ...] = (
+    overview,
+    scores,
+    pictures,
+    changed,
+    stability,
+    training,
+    volumes,
+    quality,
+    efficiency,
+    lineage,
+)
+"""In the order of the page."""
 
 
 def write_report(store: Store, path: Path) -> Path:

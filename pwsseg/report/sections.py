@@ -1,8 +1,8 @@
-"""The parts of the report, each a function of the facts; one that has nothing to say gives None."""
+"""Parts of the report, each a function of the facts; one that has nothing to say gives None."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from pwsseg.arrays.metrics import Spread, Summary
@@ -10,16 +10,10 @@ from pwsseg.report.cases import case_figure, chosen_cases
 from pwsseg.report.curves import scores_per_round, training_curve
 from pwsseg.report.facts import Facts, Round, published_at
 from pwsseg.report.graph import LANES, Node, layer_graph
-from pwsseg.report.markup import Section, row_th, swatch, table, td, th
+from pwsseg.report.markup import NONE, Section, row_th, swatch, table, td, th
 from pwsseg.report.tables import percent
 from pwsseg.store import Layer, Store
-from pwsseg.store.compare import compare, summary
 from pwsseg.values import FLARE23
-
-CHANGED_CASES = 8
-"""Layers are compared voxel by voxel on this many cases at most: a report should not read a whole corpus."""
-
-NONE = "\N{EN DASH}"
 
 
 def overview(facts: Facts, store: Store) -> Section | None:
@@ -34,6 +28,7 @@ def overview(facts: Facts, store: Store) -> Section | None:
         for figure in ("dsc", "nsd")
         if getattr(last.summary, group)
     ]
+    cards += _found_lesions(last)
     charts = "".join(
         f'<figure class="chart"><h3>{figure.upper()} per round</h3>'
         f"{scores_per_round(facts.scored, figure)}</figure>"
@@ -117,39 +112,6 @@ def training(facts: Facts, store: Store) -> Section | None:
     return Section("training", "Training", "Loss per epoch.", f'<div class="charts small">{charts}</div>')
 
 
-def changed(facts: Facts, store: Store) -> Section | None:
-    """Volume gained and lost per class between consecutive rounds."""
-    del store
-    pairs = [
-        (a.layer, b.layer, shared)
-        for a, b in zip(facts.rounds, facts.rounds[1:], strict=False)
-        if (shared := _shared(a.layer, b.layer, facts))
-    ]
-    if not pairs:
-        return None
-    found = [{row["class"]: row for row in summary(list(compare(*pair)))} for pair in pairs]
-    labels = sorted({c for change in found for c in change})
-    head = [
-        [th(""), *(th(f"{a.id} → {b.id}", span=2, css="group") for a, b, _ in pairs)],
-        [th("class"), *(c for _ in pairs for c in (th("gained", css="group"), th("lost")))],
-    ]
-    body = [
-        [
-            row_th(FLARE23[c].name, color=FLARE23[c].color),
-            *(cell for change in found for cell in _gain_and_loss(change.get(c))),
-        ]
-        for c in labels
-    ]
-    counts = sorted({len(shared) for _, _, shared in pairs})
-    return Section(
-        "changes",
-        "What each round changed",
-        f"Millilitres that a class gained and lost from one round to the next, summed over "
-        f"{' to '.join(str(n) for n in counts)} cases that both layers hold.",
-        table(head, body, caption="Volume gained and lost per class, in millilitres"),
-    )
-
-
 def lineage(facts: Facts, store: Store) -> Section | None:
     """The graph of layers, and the list of them."""
     del store
@@ -181,16 +143,6 @@ def lineage(facts: Facts, store: Store) -> Section | None:
     )
 
 
-SECTIONS: tuple[Callable[[Facts, Store], Section | None], ...] = (
-    overview,
-    scores,
-    pictures,
-    changed,
-    training,
-    lineage,
-)
-
-
 def _card(name: str, rounds: Sequence[Round], part: tuple[str, str]) -> str:
     """The last round's figure, and its change since the first round that has it."""
     group, figure = part
@@ -206,6 +158,20 @@ def _card(name: str, rounds: Sequence[Round], part: tuple[str, str]) -> str:
         f'<div class="card"><dt>{escape(name)}</dt><dd class="figure">{percent(value)}<small>%</small></dd>'
         f'<dd class="change">{change}</dd></div>'
     )
+
+
+def _found_lesions(last: Round) -> list[str]:
+    """A card with the lesions found and the false alarms, where the scores count them."""
+    rows = [row for row in last.rows if row.get("lesions") is not None]
+    lesions, found, false = (
+        sum(row[key] for row in rows) for key in ("lesions", "lesions_found", "lesions_false")
+    )
+    if not rows:
+        return []
+    return [
+        f'<div class="card"><dt>Lesions found</dt><dd class="figure">{found}<small> of {lesions}</small></dd>'
+        f'<dd class="change">{false / len(rows):.1f} false alarms a case</dd></div>'
+    ]
 
 
 def _everything(summary: Summary) -> Spread | None:
@@ -225,20 +191,6 @@ def _figures(rounds: Sequence[Round], part: Callable[[Summary], Spread | None]) 
             css = ["group"] * (i == 1) + ["best"] * (len(rounds) > 1 and round(spread[i], 3) == top)
             cells.append(td(percent(spread[i]), small=f"± {percent(spread[i + 1])}", css=" ".join(css)))
     return cells
-
-
-def _gain_and_loss(change: Mapping[str, float] | None) -> list[str]:
-    if change is None:
-        return [td(NONE, css="group"), td(NONE)]
-    gained, lost = (f"{change[key]:,.1f}" for key in ("gained_ml", "lost_ml"))
-    return [td(f"+{gained}", css="group"), td(f"\N{MINUS SIGN}{lost}")]
-
-
-def _shared(a: Layer, b: Layer, facts: Facts) -> list[str]:
-    """Cases that both hold, the scored ones first."""
-    scored = {row["case"] for r in facts.rounds for row in r.rows}
-    both = set(a.cases()) & set(b.cases())
-    return sorted(both, key=lambda c: (c not in scored, c))[:CHANGED_CASES]
 
 
 def _layer_list(layers: Sequence[Layer]) -> str:

@@ -70,6 +70,8 @@ nav + main section:first-child { border-top: 0; }
   padding: 1.1rem 1.25rem; margin: 0;
 }
 .chart svg { display: block; width: 100%; height: auto; max-width: 34rem; font-family: inherit; }
+.chart.wide { overflow-x: auto; }
+.chart.wide svg { max-width: 46rem; min-width: 34rem; }
 .charts.small svg { max-width: 24rem; }
 .chart h3 { margin-bottom: .4rem; }
 
@@ -95,6 +97,7 @@ th.group, td.group { border-left: 1px solid var(--line); }
 table.list td { text-align: left; }
 table.list th { text-align: left; }
 table.list td.number, table.list th.number { text-align: right; }
+.beside th.number, .beside td.number { text-align: right; }
 td small { color: var(--quiet); font-size: .8rem; }
 td.best { font-weight: 680; }
 td.best small { font-weight: 400; }
@@ -105,11 +108,20 @@ code { font: .85em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; col
   vertical-align: -.02rem; flex: none;
 }
 
+.beside {
+  display: grid; grid-template-columns: minmax(0, 2fr) minmax(15rem, 1fr); gap: 1rem; align-items: start;
+}
+.chart + .scroll { margin-top: 1.2rem; }
+.beside .chart + .scroll { margin-top: 0; }
+td.wrap { white-space: normal; min-width: 16rem; }
+.scroll + .case { margin-top: 2rem; }
+.legend + .legend { margin-top: .3rem; }
 .case + .case { margin-top: 2rem; }
 .panels {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(min(46%, 20rem), 1fr));
   gap: .8rem;
 }
+.panels.four { grid-template-columns: repeat(4, 1fr); }
 figure { margin: 0; min-width: 0; }
 .picture { position: relative; background: #000; border-radius: 8px; overflow: hidden; }
 .picture svg { display: block; width: 100%; height: auto; }
@@ -152,6 +164,8 @@ footer { color: var(--quiet); font-size: .875rem; padding-top: 1.5rem; padding-b
   .case h3 small { display: block; margin: .1rem 0 0; }
   section { padding: 1.7rem 0; }
   .cards { grid-template-columns: 1fr 1fr; gap: .7rem; }
+  .beside { grid-template-columns: minmax(0, 1fr); }
+  .panels.four { grid-template-columns: repeat(2, 1fr); }
   .card { padding: .85rem .95rem; }
   .card .figure { font-size: 1.6rem; }
   th, td { padding: .45rem .6rem; }

@@ -28,11 +28,12 @@ def rounds_table(scores: Mapping[str, Rows], label_set: LabelSet = FLARE23) -> s
     return align([HEADINGS, *lines])
 
 
-def align(lines: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest cell, a rule under the first line; outer columns left, others right."""
+def align(lines: Sequence[Sequence[str]], *, left: tuple[int, ...] = (0, -1)) -> str:
+    """Columns padded to their widest cell, a rule under the first line; those at `left` left, others not."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     rule = ["-" * width for width in widths]
-    padded = [_pad(line, widths) for line in (lines[0], rule, *lines[1:])]
+    lefts = {place % len(widths) for place in left}
+    padded = [_pad(line, widths, lefts) for line in (lines[0], rule, *lines[1:])]
     return "\n".join(line.rstrip() for line in padded)
 
 
@@ -46,10 +47,9 @@ def worst_class(summary: Summary) -> tuple[int, Spread] | None:
     return min(summary.classes.items(), key=lambda item: item[1].dsc, default=None)
 
 
-def _pad(line: Sequence[str], widths: Sequence[int]) -> str:
-    last = len(widths) - 1
+def _pad(line: Sequence[str], widths: Sequence[int], lefts: set[int]) -> str:
     cells = [
-        cell.ljust(w) if i in (0, last) else cell.rjust(w)
+        cell.ljust(w) if i in lefts else cell.rjust(w)
         for i, (cell, w) in enumerate(zip(line, widths, strict=True))
     ]
     return "  ".join(cells)

@@ -10,7 +10,7 @@ from pwsseg.store.documents import plain_bytes, read_record
 from pwsseg.store.layer import Layer
 from pwsseg.store.objects import Objects
 from pwsseg.store.records import ScoresRecord
-from pwsseg.store.tables import read_rows, rows_bytes
+from pwsseg.store.tables import read_rows, scores_bytes
 from pwsseg.values import StoreError
 
 
@@ -24,7 +24,7 @@ def write_scores(
 ) -> ScoresRecord:
     """Put the table, then its record; replaces older scores of the same two layers."""
     key = scores_key(layer.id, reference.id)
-    table = rows_bytes(rows)
+    table = scores_bytes(rows)
     record = ScoresRecord(
         type="scores", layer=layer.pin, reference=reference.pin, rows=len(rows), table=bytes_digest(table)
     )

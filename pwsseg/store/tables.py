@@ -59,11 +59,35 @@ def table_bytes(rows: Sequence[Row], classes: Sequence[int]) -> bytes:
     return _parquet(pa.Table.from_pylist(list(rows), schema=schema))
 
 
-def rows_bytes(rows: Sequence[Row]) -> bytes:
-    """Any rows as Parquet, column types as found in them."""
+SCORE_COLUMNS = {
+    "case": "string",
+    "class": "uint8",
+    "dsc": "float64",
+    "nsd": "float64",
+    "dsc_clean": "float64",
+    "nsd_clean": "float64",
+    "voxels": "int64",
+    "voxels_reference": "int64",
+    "voxel_ml": "float64",
+    "components": "int64",
+    "components_reference": "int64",
+    "lesions": "int64",
+    "lesions_found": "int64",
+    "lesions_predicted": "int64",
+    "lesions_false": "int64",
+}
+"""Columns of a table of scores and their Arrow types; what each means stands in zarr_schema/README.md."""
+
+
+def scores_bytes(rows: Sequence[Row]) -> bytes:
+    """Scores as Parquet: those of SCORE_COLUMNS that the rows have. ValueError where they have others."""
     import pyarrow as pa
 
-    return _parquet(pa.Table.from_pylist(list(rows)))
+    used = {name for row in rows for name in row}
+    if unknown := sorted(used - set(SCORE_COLUMNS)):
+        raise ValueError(f"a table of scores has no column {unknown[0]}; add it to SCORE_COLUMNS")
+    types = [(name, pa.type_for_alias(kind)) for name, kind in SCORE_COLUMNS.items() if name in used]
+    return _parquet(pa.Table.from_pylist(list(rows), schema=pa.schema(types)))
 
 
 def read_rows(data: bytes, columns: Sequence[str] | None = None) -> list[Row]:

@@ -1,0 +1,91 @@
+"""How much labels still change from round to round, and which cases a selection left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import matplotlib as mpl
+import numpy as np
+
+from pwsseg.arrays.stability import disagreement
+from pwsseg.report.changes import volume_changes
+from pwsseg.report.curves import COLORS, QUIET, STYLE, drawing, svg_of
+from pwsseg.report.facts import Facts
+from pwsseg.report.markup import NONE, Section, row_th, table, td, th, wide_chart
+from pwsseg.store import Layer, Store
+
+MEASURED_CASES = 6
+"""Of the cases that were left out, so many are measured voxel by voxel."""
+SELECTS = "select:"
+
+
+def stability(facts: Facts, store: Store) -> Section | None:
+    """The change of volumes of every case, round by round; the cases that a selection dropped."""
+    layers = [r.layer for r in facts.rounds]
+    changes = {f"{a.id} → {b.id}": found for a, b in pairwise(layers) if (found := volume_changes(a, b))}
+    if not changes:
+        return None
+    chart = wide_chart(_drawn(changes), "Change of volumes a case and round")
+    return Section(
+        "stability",
+        "Stability and selection",
+        "How much the volumes of a case changed from one round to the next, a dot a case, the median as a "
+        "bar. Labels that no longer change have been learnt, or are the same mistake each time.",
+        f"{chart}{_selections(facts, store)}",
+    )
+
+
+def dropped_by(targets: Layer, facts: Facts, store: Store) -> list[str]:
+    """Training cases that the round's pseudo labels have and its selected targets don't."""
+    parents = {p.id for p in targets.record.pins.parents}
+    sources = [r.layer for r in facts.rounds if r.layer.id in parents]
+    if not sources or not any(rule.startswith(SELECTS) for rule in targets.record.pins.rules):
+        return []
+    training = set(store.cases(split="training"))
+    return sorted((training & set(sources[-1].cases())) - set(targets.cases()))
+
+
+def _drawn(changes: dict[str, dict[str, float]]) -> str:
+    with mpl.rc_context(STYLE):
+        figure, axes = drawing(6.4, 0.75 + 0.42 * len(changes))
+        for place, found in enumerate(changes.values()):
+            values = 100 * np.array(sorted(found.values()))
+            jitter = 0.22 * np.sin(2.4 * np.arange(len(values)))  # dots of like value side by side
+            axes.plot(values, place + jitter, "o", ms=4, mew=0, alpha=0.45, color=COLORS[0])
+            axes.plot([np.median(values)], [place], "|", ms=20, mew=2.4, color=COLORS[1])
+        axes.set_xscale("symlog", linthresh=10)
+        axes.set_xlim(left=0)
+        axes.set_xticks([0, 5, 10, 25, 50, 100], [f"{n} %" for n in (0, 5, 10, 25, 50, 100)])
+        axes.set_yticks(range(len(changes)), list(changes))
+        axes.set_ylim(len(changes) - 0.5, -0.5)
+        axes.grid(axis="x", color=QUIET, alpha=0.18, lw=0.8)
+        return svg_of(figure, "stability")
+
+
+def _selections(facts: Facts, store: Store) -> str:
+    told = []
+    for layer in facts.layers:
+        dropped = dropped_by(layer, facts, store)
+        if not dropped:
+            continue
+        rules = [rule for rule in layer.record.pins.rules if rule.startswith(SELECTS)]
+        measured = [
+            [row_th(case), td(NONE if u is None else f"{u:.3f}")]
+            for case in dropped[:MEASURED_CASES]
+            for u in [_instability([r.layer for r in facts.rounds], layer, case, store)]
+        ]
+        head = [[th(f"left out of {layer.id} by {', '.join(rules)}"), th("u")]]
+        told.append(table(head, measured, caption=f"Cases left out of {layer.id}"))
+        if len(dropped) > MEASURED_CASES:
+            told.append(f'<p class="lead">and {len(dropped) - MEASURED_CASES} more</p>')
+    return "".join(told)
+
+
+def _instability(layers: Sequence[Layer], targets: Layer, case: str, store: Store) -> float | None:
+    """The measure u over the three rounds before `targets` that hold the case; None with fewer."""
+    before = [x for x in layers if x.state.created <= targets.state.created and case in x.cases()][-3:]
+    if len(before) < 3:
+        return None
+    first, second, third = (layer.labels(case) for layer in before)
+    return disagreement(first, second, third, organs=store.label_set.organs)
