@@ -24,7 +24,7 @@ FINE = EfficientSegNetShape(kind="efficient-seg-net", widths=(16, 32, 64, 128, 2
 PLAIN = PlainConvUNetShape(
     kind="plain-conv-unet", widths=(4, 6), strides=((1, 2, 2),), stem=(1, 1, 1), convolutions=2, prior=0.02
 )
-NARROW = [
+NARROW: list[CoarseUNetShape | EfficientSegNetShape] = [
     COARSE.model_copy(update={"widths": (2, 3, 4, 5, 6)}),
     FINE.model_copy(update={"widths": (4, 4, 4, 4, 8)}),
 ]

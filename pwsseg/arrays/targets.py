@@ -40,7 +40,7 @@ class TargetRules(NamedTuple):
         reach = [float(r.removeprefix(DIVIDE).removesuffix("mm")) for r in rules if r.startswith(DIVIDE)]
         if not known and "annotation-only" not in rules:
             return None
-        fusion = known[0] if known else "tumor-over-organ"
+        fusion: TumorRule = known[0] if known else "tumor-over-organ"
         return cls(frozenset(classes), frozenset(organs), tumor, fusion, reach[0] if reach else None)
 
 
