@@ -24,7 +24,7 @@ run python jobs/phantom.py --out "$folder/corpus" --seed "$seed"
 run python jobs/ingest.py --store "$folder/store" --images "$folder/corpus" --annotated "$folder/corpus/annotated.csv"
 run python jobs/round.py --round all --scale laptop --store "$folder/store" --seed "$seed"
 run python jobs/evaluate.py --store "$folder/store" --layer os1 os2 ots1 ots2
-run pwsseg layers "$folder/store"
+run pwsseg layers "$folder/store" --table
 run pwsseg report "$folder/store" --out "$folder/report.html"
 
 seconds=$(($(date +%s) - began))

@@ -36,7 +36,7 @@ class TargetRules(NamedTuple):
     ) -> TargetRules | None:
         """From the names in a record; None when they name no way to fuse that is known here."""
         fusions = [r.removeprefix(FUSE) for r in rules if r.startswith(FUSE)]
-        known = [rule for rule in get_args(TumorRule) if rule in fusions]
+        known: list[TumorRule] = [rule for rule in get_args(TumorRule) if rule in fusions]
         reach = [float(r.removeprefix(DIVIDE).removesuffix("mm")) for r in rules if r.startswith(DIVIDE)]
         if not known and "annotation-only" not in rules:
             return None

@@ -8,7 +8,6 @@
     pwsseg diff     A B [--case C]       what differs between two layers, and the cases that changed most
     pwsseg export   --layer L --out DIR  labels as NIfTI, in each scan's own geometry
     pwsseg provenance LAYER --case C --out FILE   where each voxel of a fused layer comes from, as NIfTI
-    pwsseg report   [STORE] --out FILE   one page of HTML
     pwsseg report   [STORE] --out FILE   one page of HTML; --tables: the paper's Tables 4 to 6
     pwsseg review   [STORE] [--out DIR]  cases worth a person's minute, and the slice to look at
     pwsseg verify   [STORE]              every byte against every record; exit code 1 if anything is wrong

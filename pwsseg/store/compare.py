@@ -120,14 +120,15 @@ def _grouped(changes: Sequence[Change], field: int) -> list[tuple[Any, list[Chan
 
 
 def _amounts(changes: Sequence[Change]) -> dict[str, Any]:
-    before, after, same, dice = 0, 0, 0, []
+    before = after = same = 0
     gained_ml = lost_ml = 0.0
-    for change in changes:
-        before, after, same = before + change.before, after + change.after, same + change.same
-        gained_ml += change.gained * change.voxel_ml
-        lost_ml += change.lost * change.voxel_ml
-        if change.dice is not None:
-            dice.append(change.dice)
+    dice = []
+    for _, _, old, new, both, voxel_ml in changes:  # unpacked: properties of 56,000 changes take a second
+        before, after, same = before + old, after + new, same + both
+        gained_ml += (new - both) * voxel_ml
+        lost_ml += (old - both) * voxel_ml
+        if old + new:
+            dice.append(2 * both / (old + new))
     return {
         "before": before,
         "after": after,

@@ -130,7 +130,7 @@ def _freed(objects: Objects, node: Node) -> dict[str, int]:
 
 def _refuse_unfit(key: Key, node: Node | None) -> None:
     if node is None:
-        raise StoreError(f"the store has no {said(key)}; `pwsseg layers` lists what it has")
+        raise StoreError(f"the store has no {said(key)}; give a full id as `pwsseg layers` lists it")
     if node.record.state.state == "draft":
         raise StoreError(
             f"{said(key)} is an unfinished draft; `pwsseg verify --repair` removes those nobody writes to"
