@@ -30,6 +30,8 @@ ONLY_IN = {
     "matplotlib": {"pwsseg/report"},
     "SimpleITK": {"pwsseg/formats"},
     "zarr": {"pwsseg/store"},
+    "numcodecs": {"pwsseg/store"},
+    "google_crc32c": {"pwsseg/store"},
     "obstore": {"pwsseg/store"},
     "pyarrow": {"pwsseg/store"},
     "torch": {"pwsseg/networks", "pwsseg/arrays", "pwsseg/pipelines"},

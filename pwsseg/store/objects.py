@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ class Objects:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def parts(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Parts (start, length) of an object; FileNotFoundError when there is none.
+
+        A single part may start below 0, counting from the end. A file is read without obstore, which
+        takes six times as long for forty parts.
+        """
+        if isinstance(self._store, LocalStore):
+            return _file_parts(Path(self.location, key), spans)
+        if spans[0][0] < 0:
+            return [bytes(obstore.get(self._store, key, options={"range": {"suffix": -spans[0][0]}}).bytes())]
+        starts, lengths = zip(*spans, strict=True)
+        return [bytes(b) for b in obstore.get_ranges(self._store, key, starts=starts, lengths=lengths)]
+
     def write(self, key: str, data: bytes | Path) -> None:
         """Put the bytes, or a file's bytes, under `key`; replaces what was there."""
         obstore.put(self._store, key, data)
@@ -92,3 +106,12 @@ class Objects:
     def array(self, path: str) -> zarr.Array[Any]:
         """The Zarr array stored at `path`, to be sliced; reads nothing but its metadata."""
         return zarr.open_array(ObjectStore(self._store, read_only=True), path=path, mode="r", zarr_format=3)
+
+
+def _file_parts(path: Path, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(file).st_size
+        return [os.pread(file, n, start if start >= 0 else max(0, size + start)) for start, n in spans]
+    finally:
+        os.close(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from pwsseg.store.digests import array_digest
 from pwsseg.store.documents import ARRAY, group_bytes
-from pwsseg.store.layout import Purpose, encode
+from pwsseg.store.layout import CHUNK, Purpose, encode
 from pwsseg.store.objects import Objects
 from pwsseg.store.records import CaseRecord, PreparedRecord, ScanRecord
+from pwsseg.store.shards import parts_of, shard_of
 from pwsseg.values import StoreError, Window
 
 GROUP = "zarr.json"
@@ -75,10 +77,33 @@ def read_window(objects: Objects, path: str, window: Window) -> NDArray[Any]:
 
 def _decoded(objects: Objects, path: str, *, window: Window | None) -> NDArray[Any]:
     try:
-        array = objects.array(f"{path}/{ARRAY}")
-        return np.asarray(array[:] if window is None else array[window.slices])
+        return read_array(objects, path, window)
     except Exception as error:  # each codec has its own way to say that bytes are damaged
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise StoreError(
             f"{path}: the stored voxels can't be read ({reason}); run `pwsseg verify`"
         ) from error
+
+
+def read_array(objects: Objects, path: str, window: Window | None = None) -> NDArray[Any]:
+    """The voxels of the array in the group at `path`; whatever is wrong with them is raised as it comes."""
+    sharded = _unpacked(objects, f"{path}/{ARRAY}", window)
+    if sharded is not None:
+        return sharded
+    array = objects.array(f"{path}/{ARRAY}")
+    return np.asarray(array[:] if window is None else array[window.slices])
+
+
+def _unpacked(objects: Objects, path: str, window: Window | None) -> NDArray[Any] | None:
+    """The voxels of an array that lies in one shard as ours do; None when it lies in another way."""
+    metadata = objects.read(f"{path}/{GROUP}")
+    shard = None if metadata is None else shard_of(metadata)
+    if shard is None:
+        return None
+    key = f"{path}/{CHUNK}"
+    if window is not None:
+        return shard.unpack(partial(objects.parts, key), window.slices)
+    data = objects.read(key)
+    if data is None:
+        raise FileNotFoundError(f"{key} is missing")
+    return shard.unpack(partial(parts_of, data), Window((0, 0, 0), shard.shape).slices)
