@@ -3,11 +3,13 @@
 A change here changes what is written from then on; what is stored says its own layout in its zarr.json
 and stays readable. Every array is ONE object, a chunk or a shard, because one task writes it whole.
 
-| array    | object             | inner chunk (z, y, x) | why                                              |
-|----------|--------------------|-----------------------|--------------------------------------------------|
-| scan     | one shard          | 16 whole slices       | read whole by the pipelines, by slices by viewers |
-| labels   | one chunk          | -                     | always read whole; zstd thrives on long runs     |
-| prepared | one shard          | 32 x 128 x 128        | training cuts patches out of it                  |
+| array    | object    | inner chunk (z, y, x) | compressor              | why                               |
+|----------|-----------|-----------------------|-------------------------|-----------------------------------|
+| scan     | one shard | 64 x 128 x 128        | blosc: shuffle, zstd 3  | small; cubes suit every view      |
+| labels   | one chunk | -                     | zstd 9                  | always read whole; runs pack well |
+| prepared | one shard | 16 x 96 x 96          | blosc: shuffle, lz4hc 5 | patches are cut out of it, fast   |
+
+Measured by benchmarks/storage.py; docs/decisions/0020-layout-by-measurement.md has what was tried.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
+
+from pwsseg.store.shards import shard_of
 
 Purpose = Literal["scan", "labels", "prepared"]
 Shape = tuple[int, int, int]
@@ -46,12 +50,14 @@ class Layout:
         return (z, y, x), (shard[0], shard[1], shard[2])
 
 
+def _blosc(codec: Literal["zstd", "lz4hc"], level: int) -> BloscCodec:
+    return BloscCodec(typesize=2, cname=codec, clevel=level, shuffle="shuffle")
+
+
 LAYOUTS: dict[Purpose, Layout] = {
-    "scan": Layout(dtype="int16", chunk=(16, 0, 0), compressor=ZstdCodec(level=3)),
-    "labels": Layout(dtype="uint8", chunk=None, compressor=ZstdCodec(level=5)),
-    "prepared": Layout(
-        dtype="float16", chunk=(32, 128, 128), compressor=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")
-    ),
+    "scan": Layout(dtype="int16", chunk=(64, 128, 128), compressor=_blosc("zstd", 3)),
+    "labels": Layout(dtype="uint8", chunk=None, compressor=ZstdCodec(level=9)),
+    "prepared": Layout(dtype="float16", chunk=(16, 96, 96), compressor=_blosc("lz4hc", 5)),
 }
 
 
@@ -60,7 +66,11 @@ def encode(array: NDArray[Any], purpose: Purpose) -> dict[str, bytes]:
 
     Chunks of nothing but zeros are written like any other: a missing object is always damage.
     """
-    layout = LAYOUTS[purpose]
+    return encoded(array, LAYOUTS[purpose], purpose)
+
+
+def encoded(array: NDArray[Any], layout: Layout, purpose: str) -> dict[str, bytes]:
+    """As `encode`, in any layout; TypeError names the `purpose` when the array isn't fit for it."""
     if array.dtype.name != layout.dtype or array.ndim != 3:
         raise TypeError(f"{purpose} must be {layout.dtype} (z, y, x), not {array.dtype} {array.shape}")
     shape = (array.shape[0], array.shape[1], array.shape[2])
@@ -77,5 +87,9 @@ def encode(array: NDArray[Any], purpose: Purpose) -> dict[str, bytes]:
         dimension_names=AXES,
         config={"write_empty_chunks": True},
     )
+    metadata = memory._store_dict["zarr.json"].to_bytes()
+    shard = shard_of(metadata)
+    if shard is not None:
+        return {"zarr.json": metadata, CHUNK: shard.pack(array)}
     target[...] = np.ascontiguousarray(array)
-    return {key: value.to_bytes() for key, value in memory._store_dict.items()}
+    return {"zarr.json": metadata, CHUNK: memory._store_dict[CHUNK].to_bytes()}

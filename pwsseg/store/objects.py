@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,21 @@ class Objects:
         """The bytes under `key`, None when there are none."""
         found = self._read(key)
         return None if found is None else found[0]
+
+    def parts(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Parts (start, length) of an object; FileNotFoundError when there is none.
+
+        A single part may start below 0, counting from the end. A file is read without obstore, which
+        takes six times as long for forty parts.
+        """
+        if isinstance(self._store, LocalStore):
+            return _file_parts(Path(self.location, key), spans)
+        with in_words(self.location):
+            if spans[0][0] < 0:
+                found = obstore.get(self._store, key, options={"range": {"suffix": -spans[0][0]}})
+                return [bytes(found.bytes())]
+            starts, lengths = zip(*spans, strict=True)
+            return [bytes(b) for b in obstore.get_ranges(self._store, key, starts=starts, lengths=lengths)]
 
     def write(self, key: str, data: bytes | Path) -> None:
         """Put the bytes, or a file's bytes, under `key`; replaces what was there."""
@@ -157,3 +173,12 @@ def _check_bucket(error: OSError) -> None:
     """Raise the error again when it is the bucket that is missing, not the object."""
     if NO_BUCKET in str(error):
         raise error
+
+
+def _file_parts(path: Path, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(file).st_size
+        return [os.pread(file, n, start if start >= 0 else max(0, size + start)) for start, n in spans]
+    finally:
+        os.close(file)

@@ -22,10 +22,12 @@ CODECS = ["bytes", "zstd", "crc32c"]
 CHECKSUM_BYTES = 4
 
 
-def read_plain(objects: Objects, path: str) -> NDArray[np.uint8] | None:
-    """The array at `path`; None when it is absent or not so plain. ValueError when its chunk is damaged."""
-    metadata = objects.read(f"{path}/zarr.json")
-    shape = None if metadata is None else _plain_shape(metadata)
+def read_plain(objects: Objects, path: str, metadata: bytes) -> NDArray[np.uint8] | None:
+    """The array at `path`, of this zarr.json; None when it is absent or not so plain.
+
+    ValueError when its chunk is damaged.
+    """
+    shape = _plain_shape(metadata)
     chunk = None if shape is None else objects.read(f"{path}/{CHUNK}")
     return None if shape is None or chunk is None else _decoded(chunk, shape)
 

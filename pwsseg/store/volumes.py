@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from obstore.exceptions import BaseError
 from pwsseg.store.digests import array_digest
 from pwsseg.store.documents import ARRAY, group_bytes
 from pwsseg.store.failures import sentence
-from pwsseg.store.layout import Purpose, encode
+from pwsseg.store.layout import CHUNK, Purpose, encode
 from pwsseg.store.objects import Objects
 from pwsseg.store.plain import read_plain
 from pwsseg.store.records import CaseRecord, PreparedRecord, ScanRecord
+from pwsseg.store.shards import parts_of, shard_of
 from pwsseg.values import StoreError, Window
 
 GROUP = "zarr.json"
@@ -78,11 +80,7 @@ def read_window(objects: Objects, path: str, window: Window) -> NDArray[Any]:
 
 def _decoded(objects: Objects, path: str, *, window: Window | None) -> NDArray[Any]:
     try:
-        plain = None if window else read_plain(objects, f"{path}/{ARRAY}")
-        if plain is not None:
-            return plain
-        array = objects.array(f"{path}/{ARRAY}")
-        return np.asarray(array[:] if window is None else array[window.slices])
+        return read_array(objects, path, window)
     except BaseError as error:  # not damage: the store can't be reached
         raise StoreError(sentence(objects.location, error)) from error
     except Exception as error:  # each codec has its own way to say that bytes are damaged
@@ -90,3 +88,29 @@ def _decoded(objects: Objects, path: str, *, window: Window | None) -> NDArray[A
         raise StoreError(
             f"{path}: the stored voxels can't be read ({reason}); run `pwsseg verify`"
         ) from error
+
+
+def read_array(objects: Objects, path: str, window: Window | None = None) -> NDArray[Any]:
+    """The voxels of the array in the group at `path`; whatever is wrong with them is raised as it comes."""
+    metadata = objects.read(f"{path}/{ARRAY}/{GROUP}")
+    if metadata is not None:
+        ours = _sharded(objects, f"{path}/{ARRAY}/{CHUNK}", metadata, window)
+        if ours is None and window is None:
+            ours = read_plain(objects, f"{path}/{ARRAY}", metadata)
+        if ours is not None:
+            return ours
+    array = objects.array(f"{path}/{ARRAY}")
+    return np.asarray(array[:] if window is None else array[window.slices])
+
+
+def _sharded(objects: Objects, key: str, metadata: bytes, window: Window | None) -> NDArray[Any] | None:
+    """The voxels of an array that lies in one shard as ours do; None when it lies in another way."""
+    shard = shard_of(metadata)
+    if shard is None:
+        return None
+    if window is not None:
+        return shard.unpack(partial(objects.parts, key), window.slices)
+    data = objects.read(key)
+    if data is None:
+        raise FileNotFoundError(f"{key} is missing")
+    return shard.unpack(partial(parts_of, data), Window((0, 0, 0), shard.shape).slices)
