@@ -296,7 +296,9 @@ def test_people_may_leave_voxels_unknown_and_models_may_not(full: Store) -> None
     unknown = label_volume()
     unknown[0] = UNKNOWN
     pins = annotation_pins(code="later")
-    entry = full.draft(pins).write("case-a", unknown, annotated_classes=CLASSES, seconds={})
+    drawn = full.draft(pins)
+    entry = drawn.write("case-a", unknown, annotated_classes=CLASSES, seconds={})
+    drawn.discard()
     assert entry.voxels["255"] == 120
     draft = full.draft(prediction_pins(full.layer("annotation"), full.model("os1"), code="later"))
     with pytest.raises(StoreError, match=r"case-a hold \[255\]"):
