@@ -33,9 +33,11 @@ DRAFT, ANNOTATION = Key("layers", "os1.v2"), Key("layers", "annotation.v1")
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """annotation.v1 -> model os1.v1 -> os1.v1 -> os1-fused.v1, without the draft."""
-    store = filled_store(tmp_path_factory.mktemp("retention"))
+    folder = tmp_path_factory.mktemp("retention")
+    store = filled_store(folder)
     store.draft(prediction_pins(store.layer("annotation"), store.model("os1"), code="later")).discard()
-    return store
+    shutil.copytree(store.location, folder / "swept", ignore=lambda _, names: {"os1.v2"} & set(names))
+    return Store.open(folder / "swept")
 
 
 @pytest.fixture

@@ -111,7 +111,8 @@ class Check:
         try:
             array = read_voxels(self.objects, path, record.digest)
         except StoreError as error:
-            return [Finding("error", path, str(error))]
+            said = str(error).removeprefix(f"{path}: ").removesuffix("; run `pwsseg verify`")
+            return [Finding("error", path, said)]
         if array.shape != record.geometry.shape:
             return [Finding("error", path, f"has {array.shape} voxels, its record {record.geometry.shape}")]
         if isinstance(record, CaseRecord):

@@ -143,7 +143,7 @@ def _refuse_needed(node: Node, needing: Sequence[Node]) -> None:
     if needing:
         names = _listed([n.key for n in needing])
         raise StoreError(
-            f"{said(node.key)} can't be retired: {names} came of it and is kept; name what came of it, too"
+            f"{said(node.key)} can't be retired: {names} came of it and would be kept; name that as well"
         )
 
 
