@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,11 +144,11 @@ def peer(task: Task) -> Scores:
     return scores
 
 
-def seconds(function: Callable[[Task], Any], task: Task) -> float:
-    """How long one call takes."""
+def timed(function: Callable[[Task], Scores], task: Task) -> tuple[float, Scores]:
+    """How long one call takes, and what it gives."""
     began = perf_counter()
-    function(task)
-    return perf_counter() - began
+    scores = function(task)
+    return perf_counter() - began, scores
 
 
 def difference(a: Scores, b: Scores) -> float:
@@ -163,10 +163,12 @@ def main() -> None:
     worst = largest = 0.0
     for each in tasks():
         times: dict[Callable[[Task], Scores], list[float]] = {ours: [], peer: []}
+        scores: dict[Callable[[Task], Scores], Scores] = {}
         for i in range(each.repeats):
             for function in (ours, peer) if i % 2 == 0 else (peer, ours):
-                times[function].append(seconds(function, each))
-        apart = difference(ours(each), peer(each))
+                taken, scores[function] = timed(function, each)
+                times[function].append(taken)
+        apart = difference(scores[ours], scores[peer])
         worst = max(worst, apart)
         mine, theirs = median(times[ours]), median(times[peer])
         if each.reference.shape == LARGEST:

@@ -59,12 +59,13 @@ def review(args: argparse.Namespace) -> int:
     entries = queue(store, layer=args.layer, top=args.top)
     files = [str(write_csv(entries, Path(args.csv)))] if args.csv else []
     files += [str(write_folder(store, entries, Path(args.out)))] if args.out else []
+    hint = f"what is corrected in {args.out}/labels goes back by jobs/ingest.py --fix\n" if args.out else ""
     columns = ["", "case", "split", "points", "slice", "height mm", "why"]
     lines = [_review_line(rank, entry) for rank, entry in enumerate(entries, start=1)]
     text = table(columns, lines, empty="nothing stands out")
     if entries:
         text = f"{entries[0].layer}, slices counted from the feet\n\n{text}"
-    text += "".join(f"{path}\n" for path in files)
+    text += "".join(f"{path}\n" for path in files) + hint
     return answer(args, {"cases": [e._asdict() for e in entries], "files": files}, text)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwsseg.arrays.metrics import summarise
-from pwsseg.report.facts import Facts, Round
+from pwsseg.report.facts import Facts, Round, Rows, by_case
 from pwsseg.report.markup import swatch
 from pwsseg.report.overlays import colored, data_uri, enlarged, fullest_slice, orient, png_bytes, windowed
 from pwsseg.report.tables import percent
@@ -40,7 +40,8 @@ def chosen_cases(facts: Facts, store: Store, count: int = 3) -> list[tuple[str, 
         validation = [c for c in held if c in set(store.cases(split="validation"))]
         return [(case, "") for case in (validation or held)[:count]]
     last = facts.scored[-1]
-    ranked = sorted({row["case"] for row in last.rows}, key=lambda case: -_mean_dsc(last, case))
+    scored = {case: _mean_dsc(rows) for case, rows in by_case(last.rows).items()}
+    ranked = sorted(scored, key=lambda case: (-scored[case], case))
     places = {0: "best", len(ranked) // 2: "middle", len(ranked) - 1: "worst"}
     why = {0: f"best case of {last.layer.id}"} | {
         i: f"{name} case of {last.layer.id}" for i, name in places.items() if i
@@ -124,9 +125,10 @@ def _panel(panel: Panel, *, size: tuple[float, float], key: str, ct: str) -> str
 
 
 def _corner(r: Round, case: str) -> str:
-    return f"DSC {percent(_mean_dsc(r, case))}" if any(row["case"] == case for row in r.rows) else ""
+    rows = [row for row in r.rows if row["case"] == case]
+    return f"DSC {percent(_mean_dsc(rows))}" if rows else ""
 
 
-def _mean_dsc(r: Round, case: str) -> float:
-    found = summarise([row for row in r.rows if row["case"] == case]).mean
+def _mean_dsc(rows: Rows) -> float:
+    found = summarise(rows).mean
     return found.dsc if found else 0.0

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pwsseg.arrays.metrics import summarise
-from pwsseg.report.facts import Round
+from pwsseg.report.facts import Round, by_case
 from pwsseg.values import FLARE23
 
 INK, QUIET = "#010203", "#040506"
@@ -77,10 +77,8 @@ def _draw_group(
     means: list[float] = []
     for i, r in enumerate(rounds):
         rows = [row for row in r.rows if row["class"] in classes]
-        by_case = [
-            summarise([row for row in rows if row["case"] == c]).mean for c in {row["case"] for row in rows}
-        ]
-        values = [100 * getattr(s, figure_name) for s in by_case if s]
+        means_of_cases = [summarise(found).mean for found in by_case(rows).values()]
+        values = [100 * getattr(s, figure_name) for s in means_of_cases if s]
         axes.plot([i + shift] * len(values), values, "o", ms=4, mew=0, color=color, alpha=0.35, clip_on=False)
         total = summarise(rows).mean
         means.append(100 * getattr(total, figure_name) if total else float("nan"))

@@ -38,6 +38,14 @@ class Facts(NamedTuple):
         return [r for r in self.rounds if r.rows]
 
 
+def by_case(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows of each case."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["case"], []).append(row)
+    return found
+
+
 def gather(store: Store) -> Facts:
     """Read the store's layers, models and scores; no volume is opened."""
     records = store.layers()

@@ -166,6 +166,7 @@ footer { color: var(--quiet); font-size: .875rem; padding-top: 1.5rem; padding-b
   .cards { grid-template-columns: 1fr 1fr; gap: .7rem; }
   .beside { grid-template-columns: minmax(0, 1fr); }
   .panels.four { grid-template-columns: repeat(2, 1fr); }
+  table.list tbody th { white-space: normal; min-width: 9rem; }
   .card { padding: .85rem .95rem; }
   .card .figure { font-size: 1.6rem; }
   th, td { padding: .45rem .6rem; }
