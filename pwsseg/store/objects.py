@@ -110,8 +110,9 @@ class Objects:
 
     def written(self, prefix: str) -> dict[str, datetime]:
         """Every key below the folder `prefix`, with the time of its last put."""
-        found = obstore.list(self._store, prefix or None, chunk_size=10_000)
-        return {item["path"]: item["last_modified"] for batch in found for item in batch}
+        with in_words(self.location):
+            found = obstore.list(self._store, prefix or None, chunk_size=10_000)
+            return {item["path"]: item["last_modified"] for batch in found for item in batch}
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly in the folder `prefix`, sorted."""
