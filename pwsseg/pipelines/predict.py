@@ -1,7 +1,7 @@
 """Prediction on Ray Data: read and prepare, network on the devices, write; longest scans first.
 
 predict_layer(store, sources, model, resources) -> Layer      # a round's pseudo labels, published
-predict_files(store, model, files, out, resources) -> ...     # images in, NIfTI labels out
+predict_files(model, files, out, resources) -> ...     # images in, NIfTI labels out
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from pwsseg.arrays.labelling import write_labels_on_grid
 from pwsseg.arrays.sliding import Shape, covered, place_windows, stream, stream_bytes
 from pwsseg.formats.found import SourceCase
 from pwsseg.formats.nifti import write_labels
-from pwsseg.formats.reading import read_volume
+from pwsseg.formats.reading import read_volume, stored_bytes
 from pwsseg.formats.volume import Volume
 from pwsseg.networks.losses import scores_of
 from pwsseg.networks.precision import autocast
 from pwsseg.networks.supervision import Twins, build_network
 from pwsseg.pipelines.checkpoints import prediction_settings
 from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.models import AnyModel
 from pwsseg.pipelines.needs import check_memory
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.prepare import prepared_scan
@@ -57,7 +58,7 @@ def predict_layer(store: Store, sources: Sources, model: Model, resources: Resou
         [Item(c) for c in waiting],
         [
             Stage(_load_prepared, {"location": store.location, "recipe": settings.recipe}),
-            Stage(Predictor, {"location": store.location, "model": model.id}, device=True),
+            Stage(Predictor, {"model": model}, device=True),
             Stage(_write_layer, {"draft": draft}),
         ],
         resources=resources,
@@ -84,15 +85,14 @@ def layer_pins(sources: Sources, model: Model) -> PredictionPins:
     )
 
 
-def predict_files(
-    store: Store, model: Model, files: list[SourceCase], *, out: Path, resources: Resources
-) -> list[Item]:
+def predict_files(model: AnyModel, files: list[SourceCase], *, out: Path, resources: Resources) -> list[Item]:
     """Label image files and write one NIfTI a case, in the scan's own geometry, into `out`."""
+    longest_first = sorted(files, key=lambda f: -stored_bytes(f.scan))
     return over_cases(
-        [Item(f.case, {"path": str(f.scan)}) for f in files],
+        [Item(f.case, {"path": str(f.scan)}) for f in longest_first],
         [
             Stage(_load_file, {"settings": prediction_settings(model)}),
-            Stage(Predictor, {"location": store.location, "model": model.id}, device=True),
+            Stage(Predictor, {"model": model}, device=True),
             Stage(_write_file, {"out": str(out)}),
         ],
         resources=resources,
@@ -101,39 +101,48 @@ def predict_files(
 
 
 class Predictor:
-    """A model on its device: prepared volume (z, y, x) in, labels on the scan's native grid out."""
+    """A stage that keeps a model on its device: prepared volumes become labels on their scans' grids."""
 
-    def __init__(self, *, location: str, model: str) -> None:
-        stored = Store.open(location).model(model)
-        self._settings = prediction_settings(stored)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if self._device.type == "cpu":
-            torch.set_num_threads(1)  # one core an actor
-        network = build_network(
-            self._settings.network, len(stored.trained.classes), self._settings.supervision
-        )
-        network.load_state_dict(load(stored.weights_bytes()))
-        self._network = network.eval().to(self._device)
+    def __init__(self, *, model: AnyModel) -> None:
+        self._labeller = load_labeller(model)
 
     def __call__(self, item: Item) -> Item:
         """Replace the item's prepared volume by its labels."""
         began = perf_counter()
         native = Geometry.model_validate(item.fields["geometry"])
-        item.volume = self.labels(item.volume, native)
+        item.volume = self._labeller.labels(item.volume, native)
         item.fields["seconds"]["network"] = perf_counter() - began
         return item
+
+
+def load_labeller(model: AnyModel) -> Labeller:
+    """A model with its weights, on the GPU where there is one, else on one core."""
+    settings = prediction_settings(model)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # one core an actor
+    network = build_network(settings.network, len(model.trained.classes), settings.supervision)
+    network.load_state_dict(load(model.weights_bytes()))
+    return Labeller(settings, network.eval().to(device), device)
+
+
+class Labeller:
+    """Prepared volume (z, y, x) in, labels on the scan's native grid out."""
+
+    def __init__(self, settings: PredictionSettings, network: torch.nn.Module, device: torch.device) -> None:
+        self.settings, self.network, self._device = settings, network, device
 
     @torch.inference_mode()
     def labels(self, volume: np.ndarray, native: Geometry) -> np.ndarray:
         """Prepared float16 (z, y, x) -> uint8 labels (z, y, x) on the native grid, post-processed."""
-        settings = self._settings
+        settings = self.settings
         shape: Shape = (volume.shape[0], volume.shape[1], volume.shape[2])
         windows = self._windows(volume, shape)
         labels = np.empty(native.shape, dtype=np.uint8)
         write_labels_on_grid(
             stream(
                 torch.from_numpy(volume).to(self._device),
-                self._scores,
+                self.scores,
                 windows,
                 batch=settings.windows_a_batch,
             ),
@@ -153,21 +162,22 @@ class Predictor:
 
     def _windows(self, volume: np.ndarray, shape: Shape) -> list[Window]:
         """Where the network looks: about the body alone, and only as much as memory carries."""
-        settings = self._settings
+        settings = self.settings
         body = find_body(volume)
         windows = place_windows(shape, settings.patch, overlap=settings.overlap, within=body.box)
         windows = body.touched(windows)
         check_memory(stream_bytes(windows, channels=1 + len(settings.classes)), self._device)
         return windows
 
-    def _scores(self, patches: torch.Tensor) -> torch.Tensor:
-        activation = self._settings.activation
+    def scores(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches (batch, 1, z, y, x) -> scores (batch, 1 + class, z, y, x), the background first."""
+        activation = self.settings.activation
         with autocast(self._device):
-            if not isinstance(self._network, Twins):
-                return scores_of(activation, self._network(patches))
-            if self._settings.predict_with == "f1":
-                return scores_of(activation, self._network.f1(patches))
-            first, second = self._network(patches)
+            if not isinstance(self.network, Twins):
+                return scores_of(activation, self.network(patches))
+            if self.settings.predict_with == "f1":
+                return scores_of(activation, self.network.f1(patches))
+            first, second = self.network(patches)
         return (scores_of(activation, first) + scores_of(activation, second)) / 2
 
 

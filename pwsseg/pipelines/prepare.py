@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from pwsseg.arrays.resampling import normalise, resample_scan
 from pwsseg.pipelines.cluster import Resources
@@ -49,7 +50,8 @@ def prepared_scan(
     """
     target = oriented(geometry).resampled(settings.spacing)
     resampled = resample_scan(orientation_of(geometry).apply(hu), target.shape)
-    return normalise(resampled, clip_hu=settings.clip_hu).astype(np.float16), target
+    scaled = normalise(resampled, clip_hu=settings.clip_hu)
+    return torch.from_numpy(scaled).half().numpy(), target  # NumPy takes four times as long
 
 
 def _prepare_one(item: Item, *, location: str, settings: RoundSettings) -> Item:
