@@ -237,8 +237,8 @@ def stepped_replacements(path: Path, turns: list[int], dies: int) -> dict[str, b
             raise DiedError
 
     def run(name: str) -> None:
-        turn()
         try:
+            turn()
             outcomes[name] = replace_file(path, b"draft", name.encode())
         except DiedError:
             pass
