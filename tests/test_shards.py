@@ -115,10 +115,10 @@ def test_a_chunk_that_was_never_written_is_damage(tmp_path: Path) -> None:
 
 def test_parts_are_the_same_from_a_file_from_memory_and_from_a_server(tmp_path: Path) -> None:
     data = bytes(range(100))
-    local, remote = Objects(str(tmp_path)), Objects(str(tmp_path))
+    memory = MemoryStore()
+    local, remote = Objects(str(tmp_path)), Objects(str(tmp_path), memory)
     local.write("a/b", data)
-    remote._local = MemoryStore()  # type: ignore[assignment]
-    obstore.put(remote._local, "a/b", data)
+    obstore.put(memory, "a/b", data)
     for spans in ([(-8, 8)], [(0, 5)], [(7, 20), (90, 10), (3, 1)]):
         expected = parts_of(data, spans)
         assert local.parts("a/b", spans) == remote.parts("a/b", spans) == expected
