@@ -15,7 +15,7 @@ from typing import TextIO
 
 from pwsseg.values import SettingsError
 
-LOG_SECONDS = 600
+LOG_SECONDS = 60
 """A log gets a line this often at most."""
 
 _logs: list[Path] = []
