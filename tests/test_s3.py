@@ -179,8 +179,8 @@ def test_requests_are_as_few_as_the_manual_says(server: Proxy, where: str, tmp_p
     with server.counted() as listing:
         store.layers()
     assert dict(scan) == {"get": 1, "put": 3}
-    assert dict(commit) == {"get": 4, "put": 3}
-    assert dict(publish) == {"get": 4, "put": 2, "list": 2}
+    assert dict(commit) == {"get": 5, "put": 3}
+    assert dict(publish) == {"get": 4, "put": 2, "list": 1}
     assert labels["get"] == 3
     assert volume["get"] == 3
     assert dict(listing) == {"list": 1, "get": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -123,14 +124,13 @@ class LayerDraft:
             return self._same_cases(Layer(self._objects, published), wanted)
         entries = self._checked(wanted)
         manifest = self._claim(entries)
-        self._drop(self.committed().difference(wanted))
-        prefix = layer_path(self.id)
-        size = sum(n for key, n in self._objects.keys(prefix).items() if key.count("/") > 2)
+        sizes = self._sizes()  # after the claim: who commits another case from now on takes it back
+        self._drop(sizes.keys() - set(wanted))
         state = Published(
             state="published",
             created=now(),
             cases=len(entries),
-            bytes=size + len(manifest),
+            bytes=sum(sizes[case] for case in wanted) + len(manifest),
             manifest=bytes_digest(manifest),
             digest=layer_digest((e.case, e.digest, e.annotated_classes) for e in entries),
         )
@@ -178,16 +178,30 @@ class LayerDraft:
         return self._same_cases(Layer(self._objects, published), wanted)
 
     def _check_in_time(self, case: str) -> None:
-        """Take this writer's own commit back if the layer was discarded or published before it came."""
+        """Take this writer's own commit back if the layer was discarded, or its cases fixed without this one.
+
+        The publisher puts the manifest, then looks for cases; the writer commits, then looks for the manifest:
+        one of them sees the other.
+        """
+        manifest = self._objects.read(f"{layer_path(self.id)}/{MANIFEST}")
         record = layer_room(self._objects).read(self.id)
-        if record is not None and record.pins.digest == self.record.pins.digest:  # noqa: SIM102
-            if not isinstance(record.state, Published) or case in Layer(self._objects, record).cases():
-                return
+        kept = record is not None and record.pins.digest == self.record.pins.digest
+        if kept and (manifest is None or {"case": case} in read_rows(manifest, ["case"])):
+            return
         self._drop([case])
         raise StoreError(
             f"case {case} came too late for layer {self.id}, which was published without it or discarded "
             f"meanwhile; start the round again"
         )
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each case that has any object, committed or not."""
+        prefix, sizes = layer_path(self.id), Counter[str]()
+        for key, size in self._objects.keys(prefix).items():
+            case, _, inner = key[len(prefix) + 1 :].partition("/")
+            if inner:
+                sizes[case] += size
+        return sizes
 
     def _published(self) -> LayerRecord | None:
         record = layer_room(self._objects).read(self.id)
