@@ -59,7 +59,7 @@ def main() -> int:
         while met.total() < given.kills:
             number += 1
             here = Path(folder) / str(number)
-            hits = _kill(here, chance, seconds=min(whole))
+            hits = _kill(here, chance, seconds=max(whole))
             left = _asked(_progress, here)
             again = _ended(_start(_work, here))
             if again and _asked(_contents, here) == wanted:
@@ -83,7 +83,7 @@ def _import_all() -> None:
 
 def _kill(folder: Path, chance: random.Random, *, seconds: float) -> int:
     """Let one or two drivers work and kill each at a moment of its own; how many were still at work."""
-    moments = sorted(chance.uniform(0, 1.2 * seconds) for _ in range(chance.choice((1, 2))))
+    moments = sorted(chance.uniform(0, 1.5 * seconds) for _ in range(chance.choice((1, 2))))
     drivers = [_start(_work, folder) for _ in moments]
     began = time.perf_counter()
     hits = 0

@@ -180,8 +180,8 @@ class LayerDraft:
     def _check_in_time(self, case: str) -> None:
         """Take this writer's own commit back if the layer was discarded, or its cases fixed without this one.
 
-        The publisher puts the manifest, then looks for cases; the writer commits, then looks for the manifest:
-        one of them sees the other.
+        The publisher puts the manifest, then looks for cases; the writer commits, then looks for the
+        manifest: one of them sees the other.
         """
         manifest = self._objects.read(f"{layer_path(self.id)}/{MANIFEST}")
         record = layer_room(self._objects).read(self.id)
