@@ -76,11 +76,11 @@ class Objects:
         if isinstance(self._store, LocalStore):
             return _file_parts(Path(self.location, key), spans)
         with in_words(self.location):
-            if spans[0][0] < 0:
-                found = obstore.get(self._store, key, options={"range": {"suffix": -spans[0][0]}})
-                return [bytes(found.bytes())]
-            starts, lengths = zip(*spans, strict=True)
-            return [bytes(b) for b in obstore.get_ranges(self._store, key, starts=starts, lengths=lengths)]
+            try:
+                return self._ranges(key, spans)
+            except FileNotFoundError as error:
+                _check_bucket(error)
+        raise FileNotFoundError(f"{key} is missing")
 
     def write(self, key: str, data: bytes | Path) -> None:
         """Put the bytes, or a file's bytes, under `key`; replaces what was there."""
@@ -139,6 +139,13 @@ class Objects:
     def array(self, path: str) -> zarr.Array[Any]:
         """The Zarr array stored at `path`, to be sliced; reads nothing but its metadata."""
         return zarr.open_array(ObjectStore(self._store, read_only=True), path=path, mode="r", zarr_format=3)
+
+    def _ranges(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        if spans[0][0] < 0:
+            found = obstore.get(self._store, key, options={"range": {"suffix": -spans[0][0]}})
+            return [bytes(found.bytes())]
+        starts, lengths = zip(*spans, strict=True)
+        return [bytes(b) for b in obstore.get_ranges(self._store, key, starts=starts, lengths=lengths)]
 
     def _read(self, key: str) -> tuple[bytes, str | None] | None:
         """The bytes under `key` and their ETag."""
