@@ -7,6 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +59,7 @@ def job(name: str, *options: object, environment: dict[str, str] | None = None) 
     return Done(done.returncode, done.stdout)
 
 
-def round_job(name: str, settings: Path, store: Path, *options: object) -> Done:
+def round_job(name: str, settings: Path, store: Path | str, *options: object) -> Done:
     return job(
         "round", "--round", name, "--scale", "tiny", "--settings", settings, "--store", store, *options
     )
@@ -116,3 +119,40 @@ def end_session(session: int) -> None:
                     os.kill(int(process.name), signal.SIGKILL)
             except (FileNotFoundError, ProcessLookupError):
                 continue
+
+
+@contextmanager
+def killed_when(there: Callable[[], bool], arguments: list[str], log: Path) -> Iterator[None]:
+    """Start a job in a session of its own and SIGKILL the driver when `there`."""
+    with log.open("wb") as out:
+        driver = subprocess.Popen(
+            arguments,
+            cwd=REPOSITORY,
+            env=clean_environment(),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + PATIENCE_S
+        while not there():
+            assert driver.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.01)
+        driver.kill()
+        driver.wait()
+        yield
+    finally:
+        driver.kill()
+        end_session(driver.pid)
+
+
+def curves(runs: Path) -> list[list[dict[str, float]]]:
+    """The training curves of the registered checkpoints, shortest first."""
+    found = []
+    for path in runs.glob("*/checkpoint_*/curve.json"):
+        try:
+            found.append(json.loads(path.read_text()))
+        except (FileNotFoundError, json.JSONDecodeError):  # still being written, or gone already
+            continue
+    return sorted(found, key=len)

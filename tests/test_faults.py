@@ -2,23 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from road import (
-    PATIENCE_S,
-    REPOSITORY,
-    Road,
-    clean_environment,
-    command,
-    end_session,
-    round_job,
-    write_settings,
-)
+from road import Road, command, curves, killed_when, round_job, write_settings
 
 from pwsseg.store import Store
 
@@ -36,45 +23,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@contextmanager
-def killed_when(there: Callable[[], bool], arguments: list[str], log: Path) -> Iterator[None]:
-    """Start a job in a session of its own and SIGKILL the driver when `there`."""
-    with log.open("wb") as out:
-        driver = subprocess.Popen(
-            arguments,
-            cwd=REPOSITORY,
-            env=clean_environment(),
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        until = time.monotonic() + PATIENCE_S
-        while not there():
-            assert driver.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.01)
-        driver.kill()
-        driver.wait()
-        yield
-    finally:
-        driver.kill()
-        end_session(driver.pid)
-
-
 def os1(settings: Path, store: Path) -> list[str]:
     return command("round", "--round", "os1", "--scale", "tiny", "--settings", settings, "--store", store)
-
-
-def curves(store: Path) -> list[list[dict[str, float]]]:
-    """The training curves of the registered checkpoints, shortest first."""
-    found = []
-    for path in store.glob("runs/*/checkpoint_*/curve.json"):
-        try:
-            found.append(json.loads(path.read_text()))
-        except (FileNotFoundError, json.JSONDecodeError):  # still being written, or gone already
-            continue
-    return sorted(found, key=len)
 
 
 def commits(store: Path) -> int:
@@ -87,8 +37,10 @@ def trained(ingested: Road, settings: Path, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("killed")
     store = folder / "store"
     shutil.copytree(ingested.store, store)
-    with killed_when(lambda: any(len(c) >= 3 for c in curves(store)), os1(settings, store), folder / "one"):
-        (folder / "curve.json").write_text(json.dumps(curves(store)[-1]))
+    with killed_when(
+        lambda: any(len(c) >= 3 for c in curves(store / "runs")), os1(settings, store), folder / "one"
+    ):
+        (folder / "curve.json").write_text(json.dumps(curves(store / "runs")[-1]))
     total = len(Store.open(store).cases()) - 2
     with killed_when(lambda: commits(store) >= 2, os1(settings, store), folder / "two"):
         assert 2 <= commits(store) < total

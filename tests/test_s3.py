@@ -18,7 +18,17 @@ from filled_store import (
     hu_volume,
     label_volume,
 )
-from road import REPOSITORY, clean_environment, command
+from road import (
+    REPOSITORY,
+    Road,
+    clean_environment,
+    command,
+    curves,
+    job,
+    killed_when,
+    round_job,
+    write_settings,
+)
 from s3 import BUCKET, FAULTS, KEYS, Fault, Proxy, s3_server
 
 from pwsseg.cli import main
@@ -295,3 +305,25 @@ def test_checkpoints_of_a_store_on_s3_lie_in_a_named_folder(
     assert Store.open(full).scratch().parent == tmp_path / "home" / ".cache" / "pwsseg"
     monkeypatch.setenv("PWSSEG_SCRATCH", str(tmp_path / "shared"))
     assert Store.open(full).scratch().parent == tmp_path / "shared"
+
+
+def test_jobs_run_on_s3_and_a_training_goes_on_after_its_driver_died(
+    ingested: Road, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    corpus, scratch = ingested.corpus, tmp_path / ".cache" / "pwsseg"
+    options = ("--images", corpus, "--annotated", corpus / "annotated.csv")
+    job("ingest", "--store", where, *options).expect(0)
+    settings = write_settings(tmp_path / "settings", ("epochs = 1\n", "epochs = 5\n"))
+    training = command("round", "--round", "os1", "--scale", "tiny", "--settings", settings, "--store", where)
+    with killed_when(
+        lambda: any(len(c) >= 2 for p in scratch.glob("*") for c in curves(p)), training, tmp_path / "log"
+    ):
+        (before, *_) = [c for p in scratch.glob("*") for c in curves(p) if len(c) >= 2]
+    round_job("os1", settings, where).expect(0)
+    after = Store.open(where).model("os1").curve()
+    assert after[: len(before) - 1] == before[:-1]
+    assert len(after) == 5
+    assert not [c for p in scratch.glob("*") for c in curves(p)]
+    job("evaluate", "--store", where, "--layer", "os1").expect(0)
+    assert not list(verify(Store.open(where)))
