@@ -34,6 +34,9 @@ def main() -> int:
     faults = dict(found.faults) | {i.case: i.error for i in items if i.error}
     for case, fault in sorted(faults.items()):
         say(f"  refused {case}: {fault}")
+    for item in items:
+        for note in item.fields.get("notes", ()):
+            say(f"  {item.case}: {note}")
     good = sum(not i.error for i in items)
     say(f"{good} of {good + len(faults)} scans labelled by {model.id} into {given.out}")
     return 1 if faults else 0

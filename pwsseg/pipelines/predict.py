@@ -11,7 +11,6 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from safetensors.torch import load
 
 from pwsseg.arrays.body import find_body
 from pwsseg.arrays.components import keep_largest
@@ -21,18 +20,17 @@ from pwsseg.formats.found import SourceCase
 from pwsseg.formats.nifti import write_labels
 from pwsseg.formats.reading import read_volume
 from pwsseg.formats.volume import Volume
-from pwsseg.networks.losses import scores_of
-from pwsseg.networks.precision import autocast
-from pwsseg.networks.supervision import Twins, build_network
+from pwsseg.networks.prediction import PredictionSettings
 from pwsseg.pipelines.checkpoints import prediction_settings
 from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.finder import AbdomenFinder
 from pwsseg.pipelines.needs import check_memory
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.prepare import prepared_scan
 from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.publish import publish
 from pwsseg.pipelines.sources import Sources
-from pwsseg.rounds import PredictionSettings
+from pwsseg.pipelines.stored_network import StoredNetwork
 from pwsseg.store import Layer, LayerDraft, Model, PredictionPins, Store
 from pwsseg.store.digests import code_digest
 from pwsseg.values import FLARE23, Geometry, Window, orientation_of
@@ -56,7 +54,9 @@ def predict_layer(store: Store, sources: Sources, model: Model, resources: Resou
     items = over_cases(
         [Item(c) for c in waiting],
         [
-            Stage(_load_prepared, {"location": store.location, "recipe": settings.recipe}),
+            Stage(_load_scan, {"location": store.location})
+            if settings.box
+            else Stage(_load_prepared, {"location": store.location, "recipe": settings.recipe}),
             Stage(Predictor, {"location": store.location, "model": model.id}, device=True),
             Stage(_write_layer, {"draft": draft}),
         ],
@@ -101,46 +101,51 @@ def predict_files(
 
 
 class Predictor:
-    """A model on its device: prepared volume (z, y, x) in, labels on the scan's native grid out."""
+    """A model on its device: prepared volume (z, y, x) in, labels on the scan's native grid out.
+
+    A model that looks into boxes gets the scan itself, int16 HU, and finds the box first.
+    """
 
     def __init__(self, *, location: str, model: str) -> None:
-        stored = Store.open(location).model(model)
-        self._settings = prediction_settings(stored)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if self._device.type == "cpu":
-            torch.set_num_threads(1)  # one core an actor
-        network = build_network(
-            self._settings.network, len(stored.trained.classes), self._settings.supervision
-        )
-        network.load_state_dict(load(stored.weights_bytes()))
-        self._network = network.eval().to(self._device)
+        store = Store.open(location)
+        self._network = StoredNetwork(store, model)
+        self._settings = self._network.settings
+        self._finder = AbdomenFinder(store, self._settings.box) if self._settings.box else None
 
     def __call__(self, item: Item) -> Item:
         """Replace the item's prepared volume by its labels."""
         began = perf_counter()
         native = Geometry.model_validate(item.fields["geometry"])
-        item.volume = self.labels(item.volume, native)
+        window = None
+        if self._finder:
+            window, item.fields["notes"] = self._finder.find(item.volume, native)
+            item.volume, _ = prepared_scan(item.volume, native, self._settings, window=window)
+        item.volume = self.labels(item.volume, native, window)
         item.fields["seconds"]["network"] = perf_counter() - began
         return item
 
     @torch.inference_mode()
-    def labels(self, volume: np.ndarray, native: Geometry) -> np.ndarray:
-        """Prepared float16 (z, y, x) -> uint8 labels (z, y, x) on the native grid, post-processed."""
+    def labels(self, volume: np.ndarray, native: Geometry, window: Window | None = None) -> np.ndarray:
+        """Prepared float16 (z, y, x) -> uint8 labels (z, y, x) on the native grid, post-processed.
+
+        `window` is the part of the oriented grid that the volume fills; None for all of it.
+        """
         settings = self._settings
         shape: Shape = (volume.shape[0], volume.shape[1], volume.shape[2])
         windows = self._windows(volume, shape)
-        labels = np.empty(native.shape, dtype=np.uint8)
+        labels = np.zeros(native.shape, dtype=np.uint8)
+        turned = orientation_of(native).apply(labels)
         write_labels_on_grid(
             stream(
-                torch.from_numpy(volume).to(self._device),
-                self._scores,
+                torch.from_numpy(volume).to(self._network.device),
+                self._network.scores,
                 windows,
                 batch=settings.windows_a_batch,
             ),
             covered(windows, shape),
             shape,
             classes=settings.classes,
-            out=orientation_of(native).apply(labels),
+            out=turned[window.slices] if window else turned,
         )
         if settings.post_processing.largest_component:
             keep_largest(
@@ -157,18 +162,8 @@ class Predictor:
         body = find_body(volume)
         windows = place_windows(shape, settings.patch, overlap=settings.overlap, within=body.box)
         windows = body.touched(windows)
-        check_memory(stream_bytes(windows, channels=1 + len(settings.classes)), self._device)
+        check_memory(stream_bytes(windows, channels=1 + len(settings.classes)), self._network.device)
         return windows
-
-    def _scores(self, patches: torch.Tensor) -> torch.Tensor:
-        activation = self._settings.activation
-        with autocast(self._device):
-            if not isinstance(self._network, Twins):
-                return scores_of(activation, self._network(patches))
-            if self._settings.predict_with == "f1":
-                return scores_of(activation, self._network.f1(patches))
-            first, second = self._network(patches)
-        return (scores_of(activation, first) + scores_of(activation, second)) / 2
 
 
 def _load_prepared(item: Item, *, location: str, recipe: str) -> Item:
@@ -180,16 +175,32 @@ def _load_prepared(item: Item, *, location: str, recipe: str) -> Item:
     return item
 
 
+def _load_scan(item: Item, *, location: str) -> Item:
+    began = perf_counter()
+    scan = Store.open(location).scan(item.case)
+    item.volume = scan.read()
+    item.fields["geometry"] = scan.geometry.model_dump(mode="json")
+    item.fields["seconds"] = {"read": perf_counter() - began}
+    return item
+
+
 def _write_layer(item: Item, *, draft: LayerDraft) -> Item:
-    classes = draft.record.pins.classes
-    draft.write(item.case, item.volume, annotated_classes=classes, seconds=item.fields["seconds"])
+    draft.write(
+        item.case,
+        item.volume,
+        annotated_classes=draft.record.pins.classes,
+        seconds=item.fields["seconds"],
+        notes=item.fields.get("notes", ()),
+    )
     return Item(item.case, {"seconds": item.fields["seconds"]})
 
 
 def _load_file(item: Item, *, settings: PredictionSettings) -> Item:
     began = perf_counter()
     scan = read_volume(Path(item.fields["path"]))
-    item.volume, _ = prepared_scan(scan.array, scan.geometry, settings)
+    item.volume = scan.array
+    if settings.box is None:
+        item.volume, _ = prepared_scan(scan.array, scan.geometry, settings)
     item.fields["geometry"] = scan.geometry.model_dump(mode="json")
     item.fields["seconds"] = {"read": perf_counter() - began}
     return item
@@ -198,4 +209,4 @@ def _load_file(item: Item, *, settings: PredictionSettings) -> Item:
 def _write_file(item: Item, *, out: str) -> Item:
     geometry = Geometry.model_validate(item.fields["geometry"])
     write_labels(Path(out) / f"{item.case}.nii.gz", Volume(item.volume, geometry))
-    return Item(item.case, {"seconds": item.fields["seconds"]})
+    return Item(item.case, {k: item.fields[k] for k in ("seconds", "notes") if k in item.fields})
