@@ -53,8 +53,9 @@ $(READY): pyproject.toml constraints.txt
 	$(@D)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-$(BENCH_READY): pyproject.toml constraints.txt benchmarks/requirements.txt
+$(BENCH_READY): pyproject.toml constraints.txt benchmarks/requirements.txt benchmarks/requirements-no-deps.txt
 	$(environment)
 	$(@D)/bin/python -m pip install --disable-pip-version-check -c constraints.txt torch
 	$(@D)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e . -r benchmarks/requirements.txt
+	$(@D)/bin/python -m pip install --disable-pip-version-check --no-deps -r benchmarks/requirements-no-deps.txt
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ from pwsseg.networks.transfer import HEAD
 from pwsseg.pipelines.checkpoints import keep_model
 from pwsseg.pipelines.feed import FeedPlan, PatchFeed
 from pwsseg.pipelines.finder import AbdomenFinder
+from pwsseg.pipelines.models import AnyModel, model_in_folder
 from pwsseg.pipelines.over_cases import Item
 from pwsseg.pipelines.predict import Predictor
 from pwsseg.pipelines.prepare import prepared_scan
 from pwsseg.rounds import RoundSettings, load_round
 from pwsseg.store import AnnotationPins, Layer, Model, ModelPins, Source, Store
-from pwsseg.values import UNKNOWN, Geometry, Window, orientation_of
+from pwsseg.values import UNKNOWN, Geometry, InputError, Window, orientation_of
 
 # the array's axes run down, back and right, so that it is turned along two of them
 GRID = Geometry(
@@ -87,11 +89,17 @@ def coarse_model(store: Store, settings: RoundSettings, folder: Path, *, head: f
 
 
 def predicted(store: Store, settings: RoundSettings, folder: Path, *, coarse_head: float) -> Item:
+    return labelled(boxed_model(store, settings, folder, coarse_head=coarse_head))
+
+
+def boxed_model(store: Store, settings: RoundSettings, folder: Path, *, coarse_head: float) -> Model:
     coarse = coarse_model(store, settings, folder, head=coarse_head)
-    boxed = settings.model_copy(update={"box": box_by(coarse)})
-    model = keep(store, boxed, folder, head=1)
+    return keep(store, settings.model_copy(update={"box": box_by(coarse)}), folder, head=1)
+
+
+def labelled(model: AnyModel) -> Item:
     fields = {"geometry": GRID.model_dump(mode="json"), "seconds": {}}
-    return Predictor(location=store.location, model=model.id)(Item("a", fields, scan()))
+    return Predictor(model=model)(Item("a", fields, scan()))
 
 
 def test_cascade_without_a_finding_labels_the_box_of_the_body_and_notes_it(
@@ -115,10 +123,48 @@ def test_cascade_with_a_finding_has_nothing_to_note(
     assert item.volume.any()
 
 
+def copied(store: Store, model: str, to: Path) -> Path:
+    return Path(shutil.copytree(Path(store.location, "models", model), to))
+
+
+def test_copied_model_with_its_coarse_one_beside_it_labels_as_the_store_does(
+    store: Store, settings: RoundSettings, tmp_path: Path
+) -> None:
+    model = boxed_model(store, settings, tmp_path, coarse_head=0)
+    folder = copied(store, model.id, tmp_path / "copies" / "mine")
+    copied(store, "os1-coarse.v1", tmp_path / "copies" / "os1-coarse.v1")
+    ours, stored = labelled(model_in_folder(folder)), labelled(model)
+    assert ours.fields["notes"] == stored.fields["notes"]
+    assert np.array_equal(ours.volume, stored.volume)
+
+
+def test_copied_model_without_its_coarse_one_is_refused(
+    store: Store, settings: RoundSettings, tmp_path: Path
+) -> None:
+    model = boxed_model(store, settings, tmp_path, coarse_head=0)
+    folder = copied(store, model.id, tmp_path / "copies" / "mine")
+    with pytest.raises(
+        InputError, match=r"needs the model os1-coarse\.v1, .* there is no .*; copy .*--store"
+    ):
+        model_in_folder(folder)
+
+
+def test_copied_model_beside_another_coarse_one_is_refused(
+    store: Store, settings: RoundSettings, tmp_path: Path
+) -> None:
+    model = boxed_model(store, settings, tmp_path, coarse_head=0)
+    folder = copied(store, model.id, tmp_path / "copies" / "mine")
+    other = Store.create(tmp_path / "other")
+    coarse_model(other, settings, tmp_path, head=1)
+    copied(other, "os1-coarse.v1", tmp_path / "copies" / "os1-coarse.v1")
+    with pytest.raises(InputError, match=r"not the one that os1\.v1 was trained with; copy both"):
+        model_in_folder(folder)
+
+
 def test_box_around_labels_is_theirs_and_the_margin_and_unknown_voxels_are_none(
     store: Store, settings: RoundSettings, tmp_path: Path
 ) -> None:
-    finder = AbdomenFinder(store, box_by(coarse_model(store, settings, tmp_path, head=0)))
+    finder = AbdomenFinder(coarse_model(store, settings, tmp_path, head=0), margin_mm=20)
     labels = np.zeros(GRID.shape, np.uint8)
     labels[ORGAN] = 3
     labels[25, 30, 40] = UNKNOWN
@@ -128,7 +174,7 @@ def test_box_around_labels_is_theirs_and_the_margin_and_unknown_voxels_are_none(
 def test_labels_without_any_class_leave_the_box_to_the_network(
     store: Store, settings: RoundSettings, tmp_path: Path
 ) -> None:
-    finder = AbdomenFinder(store, box_by(coarse_model(store, settings, tmp_path, head=0)))
+    finder = AbdomenFinder(coarse_model(store, settings, tmp_path, head=0), margin_mm=20)
     empty = np.zeros(GRID.shape, np.uint8)
     assert finder.around(empty, scan(), GRID) == finder.find(scan(), GRID)
 
@@ -151,10 +197,11 @@ def test_patches_of_a_box_have_their_labels_where_the_organ_is(
     store: Store, settings: RoundSettings, tmp_path: Path
 ) -> None:
     layer = targets(store, settings)
-    box = box_by(coarse_model(store, settings, tmp_path, head=0), around=layer.id)
+    coarse = coarse_model(store, settings, tmp_path, head=0)
+    box = box_by(coarse, around=layer.id)
     science = settings.science.model_copy(update={"augmentation": NO_AUGMENTATION})
     boxed = settings.model_copy(update={"box": box, "science": science})
-    window = AbdomenFinder(store, box).around(layer.labels("a"), scan(), GRID).window
+    window = AbdomenFinder(coarse, margin_mm=20).around(layer.labels("a"), scan(), GRID).window
     volume, grid = prepared_scan(scan(), GRID, boxed.prediction, window=window)
     store.prepared(boxed.recipe).write("a", volume, grid, store.scan("a").digest)
     feed = PatchFeed(FeedPlan(store.location, layer.id, ("a",), ()), boxed, rank=0, workers=1)

@@ -148,12 +148,9 @@ def test_labelled_files_lie_on_their_own_scans_grid(road: Road, tmp_path: Path) 
     images.mkdir()
     for case in ("phantom_0003", "phantom_0007"):
         shutil.copy(next(road.corpus.rglob(f"{case}_0000.nii.gz")), images)
-    before = tree(road.store)
-    done = job(
-        "predict", "--store", road.store, "--model", "ots2", "--images", images, "--out", tmp_path / "out"
-    ).expect(0)
+    model = shutil.copytree(road.store / "models" / "ots2.v1", tmp_path / "model")
+    done = job("predict", "--model", model, "--images", images, "--out", tmp_path / "out").expect(0)
     assert "2 of 2 scans labelled by ots2.v1" in done.said
-    assert tree(road.store) == before
     stored = Store.open(road.store).layer("ots2")
     for path in sorted(images.iterdir()):
         case = path.name.removesuffix("_0000.nii.gz")

@@ -303,7 +303,6 @@ def test_people_may_leave_voxels_unknown_and_models_may_not(full: Store) -> None
     draft = full.draft(prediction_pins(full.layer("annotation"), full.model("os1"), code="later"))
     with pytest.raises(StoreError, match=r"case-a hold \[255\]"):
         draft.write("case-a", unknown, annotated_classes=CLASSES, seconds={})
-    draft.discard()
 
 
 def test_records_count_stated_classes_even_when_absent(full: Store) -> None:

@@ -44,7 +44,10 @@ def nearest_index(new: int, old: int) -> NDArray[np.intp]:
 
 def normalise(scan: NDArray[np.float32], *, clip_hu: tuple[float, float]) -> NDArray[np.float32]:
     """Clip to `clip_hu`, then z-score over the volume (eps 1e-5; METHOD.md, Preprocessing)."""
-    clipped = np.clip(scan, *clip_hu)
-    mean, deviation = float(clipped.mean(dtype=np.float64)), float(clipped.std(dtype=np.float64))
-    scaled: NDArray[np.float32] = (clipped - mean) / (deviation + 1e-5)
+    clipped = torch.from_numpy(scan).clamp(*clip_hu)
+    total = sum(float(plane.sum(dtype=torch.float64)) for plane in clipped)
+    squares = sum(float(torch.dot(plane.flatten(), plane.flatten())) for plane in clipped)
+    mean = total / clipped.numel()
+    deviation = max(0.0, squares / clipped.numel() - mean**2) ** 0.5
+    scaled: NDArray[np.float32] = clipped.sub_(mean).mul_(1 / (deviation + 1e-5)).numpy()
     return scaled

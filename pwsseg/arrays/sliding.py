@@ -115,6 +115,7 @@ def stream(
             patches = torch.stack([_cut(volume, w) for w in group])[:, None]
             for window, scores in zip(group, network(patches), strict=True):
                 slab.add(window, scores)
+            del patches, scores  # not beside the network's next ones
     yield from slab.leave(box.stop[0], box)
 
 

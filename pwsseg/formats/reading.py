@@ -18,6 +18,12 @@ def read_volume(path: Path, *, any_range: bool = False) -> Volume:
     return read_scan(path, any_range=any_range)
 
 
+def stored_bytes(path: Path) -> int:
+    """How much a file, or a DICOM folder's slices, take on disk; 0 for what is not there."""
+    files = slice_files(path) if path.is_dir() else [path]
+    return sum(f.stat().st_size for f in files if f.exists())
+
+
 def source_digest(path: Path) -> str:
     """sha256 of a file; of a DICOM folder that of its slices' sorted digests, so names don't matter."""
     try:

@@ -18,6 +18,7 @@ from safetensors.torch import load, load_file, save_file
 from pwsseg.networks.losses import channels_of
 from pwsseg.networks.prediction import PredictionSettings
 from pwsseg.networks.transfer import carry_over
+from pwsseg.pipelines.models import AnyModel
 from pwsseg.store import Model, ModelPins, Store
 from pwsseg.store.location import on_s3
 from pwsseg.values import SettingsError
@@ -86,7 +87,7 @@ def keep_model(store: Store, pins: ModelPins, checkpoint: Path, prediction: Pred
     )
 
 
-def prediction_settings(model: Model) -> PredictionSettings:
+def prediction_settings(model: AnyModel) -> PredictionSettings:
     """What a stored model says about how it predicts: the inverse of `keep_model`."""
     state = model.trained
     return PredictionSettings.model_validate(

@@ -1,4 +1,4 @@
-"""Where the abdomen is in a scan: asked of a stored coarse network, or of labels that are there already."""
+"""Where the abdomen is in a scan: asked of a coarse network, or of labels that are there already."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwsseg.arrays.abdomen import Box, bounding_window, find_abdomen, grown
-from pwsseg.networks.prediction import BoxSettings
-from pwsseg.pipelines.stored_network import StoredNetwork
-from pwsseg.store import Store
+from pwsseg.pipelines.labeller import load_labeller
+from pwsseg.pipelines.models import AnyModel
 from pwsseg.values import UNKNOWN, Geometry, orientation_of, oriented
 
 
 class AbdomenFinder:
     """The coarse network on its device."""
 
-    def __init__(self, store: Store, box: BoxSettings) -> None:
-        self._coarse = StoredNetwork(store, box.coarse)
-        self._margin_mm = box.margin_mm
+    def __init__(self, coarse: AnyModel, *, margin_mm: float) -> None:
+        self._coarse, self._margin_mm = load_labeller(coarse), margin_mm
 
     def find(self, hu: NDArray[np.int16], geometry: Geometry) -> Box:
         """HU (z, y, x) on the scan's own axes -> the box on its grid turned the usual way."""

@@ -1,7 +1,7 @@
 """Prediction on Ray Data: read and prepare, network on the devices, write; longest scans first.
 
 predict_layer(store, sources, model, resources) -> Layer      # a round's pseudo labels, published
-predict_files(store, model, files, out, resources) -> ...     # images in, NIfTI labels out
+predict_files(model, files, out, resources) -> ...            # images in, NIfTI labels out
 """
 
 from __future__ import annotations
@@ -9,31 +9,24 @@ from __future__ import annotations
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
-import torch
-
-from pwsseg.arrays.body import find_body
-from pwsseg.arrays.components import keep_largest
-from pwsseg.arrays.labelling import write_labels_on_grid
-from pwsseg.arrays.sliding import Shape, covered, place_windows, stream, stream_bytes
 from pwsseg.formats.found import SourceCase
 from pwsseg.formats.nifti import write_labels
-from pwsseg.formats.reading import read_volume
+from pwsseg.formats.reading import read_volume, stored_bytes
 from pwsseg.formats.volume import Volume
 from pwsseg.networks.prediction import PredictionSettings
 from pwsseg.pipelines.checkpoints import prediction_settings
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.finder import AbdomenFinder
-from pwsseg.pipelines.needs import check_memory
+from pwsseg.pipelines.labeller import load_labeller
+from pwsseg.pipelines.models import AnyModel, coarse_of
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.prepare import prepared_scan
 from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.publish import publish
 from pwsseg.pipelines.sources import Sources
-from pwsseg.pipelines.stored_network import StoredNetwork
 from pwsseg.store import Layer, LayerDraft, Model, PredictionPins, Store
 from pwsseg.store.digests import code_digest
-from pwsseg.values import FLARE23, Geometry, Window, orientation_of
+from pwsseg.values import Geometry
 
 
 def predict_layer(store: Store, sources: Sources, model: Model, resources: Resources) -> Layer:
@@ -57,7 +50,7 @@ def predict_layer(store: Store, sources: Sources, model: Model, resources: Resou
             Stage(_load_scan, {"location": store.location})
             if settings.box
             else Stage(_load_prepared, {"location": store.location, "recipe": settings.recipe}),
-            Stage(Predictor, {"location": store.location, "model": model.id}, device=True),
+            Stage(Predictor, {"model": model}, device=True),
             Stage(_write_layer, {"draft": draft}),
         ],
         resources=resources,
@@ -84,15 +77,14 @@ def layer_pins(sources: Sources, model: Model) -> PredictionPins:
     )
 
 
-def predict_files(
-    store: Store, model: Model, files: list[SourceCase], *, out: Path, resources: Resources
-) -> list[Item]:
+def predict_files(model: AnyModel, files: list[SourceCase], *, out: Path, resources: Resources) -> list[Item]:
     """Label image files and write one NIfTI a case, in the scan's own geometry, into `out`."""
+    longest_first = sorted(files, key=lambda f: -stored_bytes(f.scan))
     return over_cases(
-        [Item(f.case, {"path": str(f.scan)}) for f in files],
+        [Item(f.case, {"path": str(f.scan)}) for f in longest_first],
         [
             Stage(_load_file, {"settings": prediction_settings(model)}),
-            Stage(Predictor, {"location": store.location, "model": model.id}, device=True),
+            Stage(Predictor, {"model": model}, device=True),
             Stage(_write_file, {"out": str(out)}),
         ],
         resources=resources,
@@ -101,16 +93,15 @@ def predict_files(
 
 
 class Predictor:
-    """A model on its device: prepared volume (z, y, x) in, labels on the scan's native grid out.
+    """A stage that keeps a model on its device: prepared volumes become labels on their scans' grids.
 
-    A model that looks into boxes gets the scan itself, int16 HU, and finds the box first.
+    A model that looks into boxes gets the scans themselves, int16 HU, and finds the box first.
     """
 
-    def __init__(self, *, location: str, model: str) -> None:
-        store = Store.open(location)
-        self._network = StoredNetwork(store, model)
-        self._settings = self._network.settings
-        self._finder = AbdomenFinder(store, self._settings.box) if self._settings.box else None
+    def __init__(self, *, model: AnyModel) -> None:
+        self._labeller = load_labeller(model)
+        box = self._labeller.settings.box
+        self._finder = AbdomenFinder(coarse_of(model, box), margin_mm=box.margin_mm) if box else None
 
     def __call__(self, item: Item) -> Item:
         """Replace the item's prepared volume by its labels."""
@@ -119,51 +110,10 @@ class Predictor:
         window = None
         if self._finder:
             window, item.fields["notes"] = self._finder.find(item.volume, native)
-            item.volume, _ = prepared_scan(item.volume, native, self._settings, window=window)
-        item.volume = self.labels(item.volume, native, window)
+            item.volume, _ = prepared_scan(item.volume, native, self._labeller.settings, window=window)
+        item.volume = self._labeller.labels(item.volume, native, window)
         item.fields["seconds"]["network"] = perf_counter() - began
         return item
-
-    @torch.inference_mode()
-    def labels(self, volume: np.ndarray, native: Geometry, window: Window | None = None) -> np.ndarray:
-        """Prepared float16 (z, y, x) -> uint8 labels (z, y, x) on the native grid, post-processed.
-
-        `window` is the part of the oriented grid that the volume fills; None for all of it.
-        """
-        settings = self._settings
-        shape: Shape = (volume.shape[0], volume.shape[1], volume.shape[2])
-        windows = self._windows(volume, shape)
-        labels = np.zeros(native.shape, dtype=np.uint8)
-        turned = orientation_of(native).apply(labels)
-        write_labels_on_grid(
-            stream(
-                torch.from_numpy(volume).to(self._network.device),
-                self._network.scores,
-                windows,
-                batch=settings.windows_a_batch,
-            ),
-            covered(windows, shape),
-            shape,
-            classes=settings.classes,
-            out=turned[window.slices] if window else turned,
-        )
-        if settings.post_processing.largest_component:
-            keep_largest(
-                labels,
-                organs=[c for c in settings.classes if c != FLARE23.tumor],
-                voxel_ml=native.voxel_ml,
-                floor_ml=settings.post_processing.floor_ml,
-            )
-        return labels
-
-    def _windows(self, volume: np.ndarray, shape: Shape) -> list[Window]:
-        """Where the network looks: about the body alone, and only as much as memory carries."""
-        settings = self._settings
-        body = find_body(volume)
-        windows = place_windows(shape, settings.patch, overlap=settings.overlap, within=body.box)
-        windows = body.touched(windows)
-        check_memory(stream_bytes(windows, channels=1 + len(settings.classes)), self._network.device)
-        return windows
 
 
 def _load_prepared(item: Item, *, location: str, recipe: str) -> Item:

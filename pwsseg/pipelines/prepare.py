@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from pwsseg.arrays.resampling import normalise, resample_scan
 from pwsseg.networks.prediction import PredictionSettings
@@ -59,8 +60,8 @@ def prepared_scan(
     if window is not None:
         turned, grid = turned[window.slices], grid.cropped(window)
     target = grid.reshaped(settings.patch) if settings.resized else grid.resampled(settings.spacing)
-    resampled = resample_scan(turned, target.shape)
-    return normalise(resampled, clip_hu=settings.clip_hu).astype(np.float16), target
+    scaled = normalise(resample_scan(turned, target.shape), clip_hu=settings.clip_hu)
+    return torch.from_numpy(scaled).half().numpy(), target  # NumPy takes four times as long
 
 
 def _prepare_one(
@@ -79,8 +80,9 @@ class _Preparer:
     """`_prepare_one` with the coarse network on its device."""
 
     def __init__(self, *, location: str, settings: RoundSettings) -> None:
-        assert settings.box is not None
-        self._finder = AbdomenFinder(Store.open(location), settings.box)
+        box = settings.box
+        assert box is not None
+        self._finder = AbdomenFinder(Store.open(location).model(box.coarse), margin_mm=box.margin_mm)
         self._location, self._settings = location, settings
 
     def __call__(self, item: Item) -> Item:

@@ -18,6 +18,9 @@ from pwsseg.store.versions import Room
 from pwsseg.store.volumes import GROUP, keep_array
 from pwsseg.values import UNKNOWN, LabelSet, StoreError
 
+DISCARDED = "discarded"
+"""Stands for the code in the pins of a draft that is being deleted, so nobody writes or publishes it."""
+
 
 def layer_room(objects: Objects) -> Room[LayerRecord]:
     """The store's layers, drafts too."""
@@ -134,14 +137,15 @@ class LayerDraft:
         record = self.record.model_copy(update={"state": state})
         if layer_room(self._objects).replace(self.record, record):
             return Layer(self._objects, record)
-        published = self._published()  # by another driver, a moment ago
-        if published is None:
-            raise StoreError(f"draft {self.id} is not the one that this run began; start the round again")
-        return self._same_cases(Layer(self._objects, published), wanted)
+        return self._overtaken(wanted)
 
     def discard(self) -> None:
         """Delete the draft and all in it; StoreError when it has been published."""
-        if self._published() is not None:
+        gone = self.record.pins.model_copy(update={"code": DISCARDED})  # pins that no other run has
+        if self._published() is None:
+            layer_room(self._objects).replace(self.record, self.record.model_copy(update={"pins": gone}))
+        record = layer_room(self._objects).read(self.id)
+        if record is not None and isinstance(record.state, Published):
             raise StoreError(f"layer {self.id} is published, and published is for ever; it is kept")
         self._drop(self.committed())
         prefix = layer_path(self.id)
@@ -162,6 +166,17 @@ class LayerDraft:
             )
         return there
 
+    def _overtaken(self, wanted: list[str]) -> Layer:
+        """The layer as another driver has published it; StoreError when the draft was discarded meanwhile."""
+        try:
+            published = self._published()
+        except StoreError:
+            self._objects.remove(f"{layer_path(self.id)}/{MANIFEST}")
+            raise
+        if published is None:
+            raise StoreError(f"draft {self.id} is not as this run left it; start the round again")
+        return self._same_cases(Layer(self._objects, published), wanted)
+
     def _check_in_time(self, case: str) -> None:
         """Take this writer's own commit back if the layer was discarded or published before it came."""
         record = layer_room(self._objects).read(self.id)
@@ -176,7 +191,7 @@ class LayerDraft:
 
     def _published(self) -> LayerRecord | None:
         record = layer_room(self._objects).read(self.id)
-        if record is None:
+        if record is None or record.pins.digest != self.record.pins.digest:
             raise StoreError(f"draft {self.id} is gone; another run discarded it, so start the round again")
         return record if isinstance(record.state, Published) else None
 
