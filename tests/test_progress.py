@@ -57,10 +57,10 @@ def test_a_log_of_a_long_stage_gets_a_line_now_and_then(clock: list[float]) -> N
     out = io.StringIO()
     stage = Progress("os1 · train", 100, unit="epochs", out=out)
     for _ in range(50):
-        clock[0] += 100
+        clock[0] += 25
         stage.step()
-    assert len(out.getvalue().splitlines()) == 50 * 100 // 700
-    assert out.getvalue().splitlines()[-1].endswith("1:21:40, about 1:25:00 left")
+    assert len(out.getvalue().splitlines()) == 50 * 25 // 75
+    assert out.getvalue().splitlines()[-1].endswith("20:00, about 21:40 left")
 
 
 def test_a_terminal_is_rewritten_with_the_time_left(clock: list[float]) -> None:

@@ -1,7 +1,7 @@
 """What a person sees while a job runs: one line a stage, rewritten in a terminal, plain in a log.
 
 A terminal shows how far a stage is, how long it still takes and what failed. Elsewhere a stage says one line
-when it has ended, and one every ten minutes before. `log_to` keeps one line of JSON a stage for programs.
+when it has ended, and one a minute before. `log_to` keeps one line of JSON a stage for programs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TextIO
 
 from pwsseg.values import SettingsError
 
-LOG_SECONDS = 600
+LOG_SECONDS = 60
 """A log gets a line this often at most."""
 
 _logs: list[Path] = []
