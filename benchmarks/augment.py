@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))  # a fresh clone needs no installation of the pack
 
 from pwsseg.arrays.augmentation import AugmentationSettings, warp_patch  # noqa: E402
 
-REPEATS = 5
+REPEATS = 3
 MARGIN = 1.4
 Shape = tuple[int, int, int]
 HOW = AugmentationSettings(
@@ -53,7 +53,7 @@ class Task(NamedTuple):
 
 
 TASKS = (
-    Task("paper", (120, 320, 320), (48, 192, 192), (2.5, 0.8, 0.8)),
+    Task("paper", (96, 280, 280), (48, 192, 192), (2.5, 0.8, 0.8)),
     Task("laptop", (60, 90, 90), (32, 64, 64), (5.0, 4.0, 4.0)),
 )
 

@@ -34,11 +34,11 @@ from pwsseg.arrays.phantom import make_phantom  # noqa: E402
 from pwsseg.arrays.resampling import resample_scan  # noqa: E402
 from pwsseg.arrays.sliding import place_windows, stream  # noqa: E402
 from pwsseg.formats.nifti import read_labels, read_scan  # noqa: E402
+from pwsseg.networks.prediction import PredictionSettings  # noqa: E402
 from pwsseg.networks.supervision import build_network  # noqa: E402
+from pwsseg.pipelines.labeller import Labeller, load_labeller  # noqa: E402
 from pwsseg.pipelines.models import model_in_folder  # noqa: E402
-from pwsseg.pipelines.predict import Labeller, load_labeller  # noqa: E402
 from pwsseg.pipelines.prepare import prepared_scan  # noqa: E402
-from pwsseg.rounds import PredictionSettings  # noqa: E402
 from pwsseg.values import Geometry, oriented  # noqa: E402
 
 REAL = ROOT.parent / "shared" / "data" / "flare" / "imagesTr" / "crlm1004_0000.nii.gz"

@@ -3,8 +3,9 @@
 python jobs/predict.py --store demo/store --model ots2 --images scans/ --out labels/
 python jobs/predict.py --model demo/store/models/ots2.v1 --images scans/ --out labels/
 
-The second needs no store: a copy of the model's folder (model.json, weights.safetensors) does. NAME.nii.gz or
-NAME_0000.nii.gz or a folder NAME of DICOM slices becomes NAME.nii.gz.
+The second needs no store: a copy of the model's folder (model.json, weights.safetensors) does, and beside it
+that of its coarse network, such as os2-coarse.v1, where it has one. NAME.nii.gz or NAME_0000.nii.gz or a
+folder NAME of DICOM slices becomes NAME.nii.gz.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ def main() -> int:
     faults = dict(found.faults) | {i.case: i.error for i in items if i.error}
     for case, fault in sorted(faults.items()):
         say(f"  refused {case}: {fault}")
+    for item in items:
+        for note in item.fields.get("notes", ()):
+            say(f"  {item.case}: {note}")
     good = sum(not i.error for i in items)
     say(f"{good} of {good + len(faults)} scans labelled by {model.id} into {given.out}")
     return 1 if faults else 0

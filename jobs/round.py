@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pwsseg.pipelines.cascade import in_boxes
 from pwsseg.pipelines.cluster import Resources, cluster
 from pwsseg.pipelines.fuse import fuse_targets
 from pwsseg.pipelines.job import add_store, run_job, store_location
@@ -31,6 +32,7 @@ def run_round(store: Store, settings: RoundSettings, resources: Resources) -> La
     before = {r.id for r in store.layers()}
     sources = pin_sources(store, settings)
     targets = fuse_targets(store, sources, resources)
+    sources = in_boxes(store, sources, targets, resources)
     prepare_scans(store, sources, resources)
     model = train_model(store, sources, targets, resources)
     layer = predict_layer(store, sources, model, resources)

@@ -18,17 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pwsseg.arrays.augmentation import AugmentationSettings
 from pwsseg.arrays.fusion import TumorRule
 from pwsseg.networks.kinds import NetworkShape
-from pwsseg.networks.losses import Activation, LossName, activation_of, channels_of
+from pwsseg.networks.losses import LossName, activation_of, channels_of
+from pwsseg.networks.prediction import BoxSettings, PostProcessing, PredictionSettings
+from pwsseg.networks.sizes import Count, Millimetres, OrganSize, StageSize
 from pwsseg.networks.supervision import Supervision
 from pwsseg.store.digests import json_digest
 from pwsseg.values import FLARE23, SettingsError
 
 ANNOTATION = "annotation"
 """The name of the layer that holds what people drew."""
-Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Millimetres = Annotated[float, Field(gt=0)]
-Shape = tuple[Count, Count, Count]
 Part = TypeVar("Part", bound=BaseModel)
 
 
@@ -68,14 +67,6 @@ class Selection(_Settings):
     """The share of unlabelled cases that is kept: FLARE22's winner kept 1924 of 2000."""
 
 
-class PostProcessing(_Settings):
-    """What a prediction keeps of each organ."""
-
-    largest_component: bool
-    floor_ml: dict[int, float]
-    """Organs whose largest component is smaller than this are dropped."""
-
-
 class Science(_Settings):
     """What a round computes: the keys of jobs/rounds/<round>.toml."""
 
@@ -108,22 +99,6 @@ class Science(_Settings):
     post_processing: PostProcessing
 
 
-class StageSize(_Settings):
-    """The size of one stage's network and training (Tables 2 and 3)."""
-
-    network: NetworkShape
-    patch: Shape
-    labelled_batch: Count
-    """Labelled patches a step, over all workers."""
-    unlabelled_batch: Count
-    """Unlabelled patches a step, over all workers, where the round has unlabelled cases."""
-    learning_rate: float = Field(gt=0)
-    epochs: Count
-    epochs_going_on: Count
-    """Epochs of a round that goes on from another round's weights."""
-    steps_an_epoch: Count
-
-
 class Needs(_Settings):
     """The least machine that the scale is for; checked before anything runs."""
 
@@ -143,24 +118,8 @@ class Scale(_Settings):
     cached_volumes: Count
     """Prepared volumes that each training worker holds in memory."""
     needs: Needs
-    os: StageSize
+    os: OrganSize
     ots: StageSize
-
-
-class PredictionSettings(_Settings):
-    """All that prediction needs to know, kept in the model's record: a model explains itself."""
-
-    network: NetworkShape
-    supervision: Supervision
-    predict_with: Literal["f1", "mean"]
-    activation: Activation
-    classes: tuple[int, ...]
-    spacing: tuple[Millimetres, Millimetres, Millimetres]
-    clip_hu: tuple[float, float]
-    patch: Shape
-    overlap: float
-    windows_a_batch: Count
-    post_processing: PostProcessing
 
 
 class RoundSettings(_Settings):
@@ -171,6 +130,8 @@ class RoundSettings(_Settings):
     seed: int
     science: Science
     scale: Scale
+    box: BoxSettings | None = None
+    """Known once the coarse network is trained; None where scans are not cropped."""
 
     @property
     def stage(self) -> StageSize:
@@ -191,8 +152,27 @@ class RoundSettings(_Settings):
     @property
     def recipe(self) -> str:
         """The name of the prepared cache: a digest of all that decides its voxels."""
-        said = {"spacing": self.scale.spacing, "clip_hu": self.science.clip_hu, "version": 3}
+        said: dict[str, Any] = {"spacing": self.scale.spacing, "clip_hu": self.science.clip_hu, "version": 3}
+        if self.stage.resized:
+            said["spacing"] = {"resized": self.stage.patch}
+        if self.box:
+            said["box"] = self.box.model_dump(mode="json")
         return f"prepared-{json_digest(said)[:12]}"
+
+    @property
+    def coarse(self) -> RoundSettings | None:
+        """The round's coarse network, trained before its own as a round `<name>-coarse`; None without one."""
+        size, parent = self.scale.os.coarse, self.science.starts_from
+        if self.science.stage != "os" or size is None:
+            return None
+        parent = parent if parent == "scratch" else f"{parent}-coarse"
+        stage = OrganSize.model_validate(size.model_dump(exclude={"margin_mm"}))
+        changes = {
+            "name": f"{self.name}-coarse",
+            "science": self.science.model_copy(update={"starts_from": parent}),
+            "scale": self.scale.model_copy(update={"os": stage}),
+        }
+        return self.model_copy(update=changes)
 
     @property
     def network(self) -> NetworkShape:
@@ -216,7 +196,9 @@ class RoundSettings(_Settings):
             classes=science.classes,
             spacing=scale.spacing,
             clip_hu=science.clip_hu,
+            box=self.box,
             patch=self.stage.patch,
+            resized=self.stage.resized,
             overlap=scale.overlap,
             windows_a_batch=scale.windows_a_batch,
             post_processing=science.post_processing,
@@ -233,6 +215,7 @@ class RoundSettings(_Settings):
             "round": self.name,
             "seed": self.seed,
             "science": self.science.model_dump(mode="json", exclude={"about"}),
+            "box": self.box and self.box.model_dump(mode="json"),
             "size": size
             | {"stage": stage | {"epochs": self.epochs}, "patches_each": self.scale.patches_each},
         }
@@ -260,7 +243,17 @@ def load_round(name: str, scale: str, *, folder: Path, seed: int = 0) -> RoundSe
         raise SettingsError(f"{folder / 'rounds' / name}.toml: {fault}")
     for fault in _size_faults(sized):
         raise SettingsError(f"{folder / 'scales' / scale}.toml: {fault}")
+    checked = checked.model_copy(update={"starts_from": _start(checked, sized, folder / "rounds")})
     return RoundSettings(name=name, scale_name=scale, seed=seed, science=checked, scale=sized)
+
+
+def _start(science: Science, scale: Scale, folder: Path) -> str:
+    """The round that it goes on from; `scratch` where that round's stage has a network of another form."""
+    if science.starts_from == "scratch":
+        return science.starts_from
+    networks = {"os": scale.os.network, "ots": scale.ots.network}
+    parent = _read(folder, science.starts_from, "round").get("stage", science.stage)
+    return science.starts_from if networks.get(parent) == networks[science.stage] else "scratch"
 
 
 def round_names(folder: Path) -> list[str]:
@@ -324,7 +317,8 @@ def _science_faults(science: Science, folder: Path) -> Iterator[str]:
 
 def _size_faults(scale: Scale) -> Iterator[str]:
     """What no single key of a scale's file can say."""
-    for stage, size in (("os", scale.os), ("ots", scale.ots)):
+    coarse = [("os.coarse", scale.os.coarse)] if scale.os.coarse else []
+    for stage, size in (("os", scale.os), ("ots", scale.ots), *coarse):
         divisor = size.network.divisor
         if any(p % d for p, d in zip(size.patch, divisor, strict=True)):
             yield f"[{stage}] patch {size.patch} must be a multiple of {divisor}, the network's strides"

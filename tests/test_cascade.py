@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pwsseg.arrays.boxes import (
+from pwsseg.arrays.abdomen import (
     Box,
     abdomen_box,
-    body_mask,
     bounding_window,
+    find_abdomen,
     grown,
     on_grid,
-    pasted,
     without_crumbs,
 )
-from pwsseg.arrays.cascade import CascadePlan, cascaded_labels
-from pwsseg.arrays.sliding import Network
+from pwsseg.arrays.labelling import write_labels_on_grid
+from pwsseg.arrays.resampling import normalise, resample_scan
+from pwsseg.arrays.sliding import Network, place_windows, stream
 from pwsseg.values import Geometry, Window
 
 Shape = tuple[int, int, int]
@@ -80,36 +80,29 @@ def test_crumbs_are_components_below_the_floor() -> None:
     assert np.argwhere(kept).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [1, 1, 3]]
 
 
-def test_body_is_the_largest_part_denser_than_air() -> None:
-    hu = np.full((4, 10, 10), -1000.0)
-    hu[:, 2:7, 2:8] = 40
-    hu[:, 4, 4] = -900  # air inside is not body, but inside the box
-    hu[:, 9] = 100  # the table
-    window = bounding_window(body_mask(hu))
-    assert window == Window((0, 2, 2), (4, 7, 8))
-    assert not body_mask(np.full((2, 2, 2), -1000.0)).any()
-
-
-def cube_of(part: Window | None, hu: float = -1000.0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Coarse labels and intensities of a cube of 20 with one thing in it."""
-    labels, values = np.zeros((20, 20, 20), np.uint8), np.full((20, 20, 20), hu, np.float32)
+def cube_of(part: Window | None) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Coarse labels and what was seen, a cube of 20 with one thing in it."""
+    labels, values = np.zeros((20, 20, 20), np.uint8), np.full((20, 20, 20), -2, np.float32)
     if part:
         labels[part.slices] = 3
     return labels, values
 
 
 def test_box_is_what_the_coarse_network_found_and_the_margin() -> None:
-    labels, hu = cube_of(Window((5, 4, 10), (10, 8, 15)))
+    labels, seen = cube_of(Window((5, 4, 10), (10, 8, 15)))
     labels[0, 0, 0] = 1  # 1 voxel of the cube is 0.36 ml: a crumb
-    box = abdomen_box(labels, hu, grid=GRID, margin_mm=8)
+    box = abdomen_box(labels, seen, grid=GRID, margin_mm=8)
     assert box == Box(Window((10 - 2, 10 - 4, 30 - 3), (20 + 2, 20 + 4, 45 + 3)), ())
 
 
 def test_box_of_an_empty_result_is_that_of_the_body_and_says_so() -> None:
-    labels, hu = cube_of(None)
-    hu[2:18, 4:12, 6:14] = 0
-    box = abdomen_box(labels, hu, grid=GRID, margin_mm=0)
-    assert box.window == Window((4, 10, 18), (36, 30, 42))
+    labels, seen = cube_of(None)
+    seen[2:18, 4:12, 6:14] = 0
+    box = abdomen_box(labels, seen, grid=GRID, margin_mm=0)
+    # the body's box has a margin of two voxels of the cube, or one, where it looks at every other one
+    assert all(a <= b for a, b in zip(box.window.start, (4, 10, 18), strict=True))
+    assert all(a >= b for a, b in zip(box.window.stop, (36, 30, 42), strict=True))
+    assert all(a <= b for a, b in zip(box.window.shape, (40, 30, 36), strict=True))
     assert box.notes == ("the coarse network found nothing: the box is the body's",)
 
 
@@ -128,18 +121,17 @@ def test_cropped_grid_has_its_voxels_where_they_were(window: Window) -> None:
     assert (part.spacing, part.direction) == (GRID.spacing, GRID.direction)
 
 
+@given(windows(GRID.shape), SHAPES)
+def test_window_is_known_again_from_the_resized_grid_that_fills_it(window: Window, shape: Shape) -> None:
+    assert GRID.window_of(GRID.cropped(window).reshaped(shape)) == window
+
+
 @pytest.mark.parametrize(
     "window", [Window((0, 0, 0), (41, 1, 1)), Window((3, 0, 0), (3, 1, 1)), Window((-1, 0, 0), (2, 2, 2))]
 )
 def test_window_beyond_the_grid_is_refused(window: Window) -> None:
     with pytest.raises(ValueError, match="is no part of a grid of"):
         GRID.cropped(window)
-
-
-def test_pasted_labels_lie_in_their_window_alone() -> None:
-    whole = pasted(np.full((1, 2, 1), 7, np.uint8), Window((1, 0, 2), (2, 2, 3)), (3, 3, 3))
-    assert np.argwhere(whole == 7).tolist() == [[1, 0, 2], [1, 1, 2]]
-    assert whole.sum() == 14
 
 
 def ellipsoid(centre: Shape, radii: tuple[float, float, float]) -> NDArray[np.bool_]:
@@ -149,9 +141,7 @@ def ellipsoid(centre: Shape, radii: tuple[float, float, float]) -> NDArray[np.bo
 
 
 LIVER, KIDNEY = ellipsoid((18, 24, 22), (6, 8, 7)), ellipsoid((22, 26, 40), (4, 5, 5))
-PLAN = CascadePlan(
-    coarse_cube=(16, 16, 16), fine_cube=(32, 32, 32), margin_mm=10, clip_hu=(-325, 325), classes=(1, 2)
-)
+CLIP, COARSE, FINE = (-325.0, 325.0), (16, 16, 16), (32, 32, 32)
 
 
 def scan() -> NDArray[np.int16]:
@@ -180,7 +170,14 @@ class Reader:
 
 
 def run(coarse: Network, fine: Network) -> tuple[NDArray[np.uint8], Box]:
-    return cascaded_labels(scan(), grid=GRID, coarse=coarse, fine=fine, plan=PLAN)
+    """From coarse to fine and back, as a prediction goes."""
+    box = find_abdomen(scan(), grid=GRID, coarse=coarse, cube=COARSE, clip_hu=CLIP, margin_mm=10)
+    cube = torch.from_numpy(normalise(resample_scan(scan()[box.window.slices], FINE), clip_hu=CLIP))
+    windows = place_windows(FINE, FINE, overlap=0.5)
+    labels = np.zeros(GRID.shape, np.uint8)
+    out = labels[box.window.slices]
+    write_labels_on_grid(stream(cube, fine, windows), windows[0], FINE, classes=(1, 2), out=out)
+    return labels, box
 
 
 def dsc(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

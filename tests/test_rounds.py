@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pwsseg
+from pwsseg.networks.prediction import BoxSettings
 from pwsseg.rounds import RoundSettings, load_round, round_names
 from pwsseg.store.digests import code_digest, package_digest
 from pwsseg.values import FLARE23, SettingsError
@@ -148,6 +149,9 @@ ROUND, SCALE = "rounds/os2.toml", "scales/laptop.toml"
         pytest.param(SCALE, "os.patch", "[33, 64, 64]", "must be a multiple of (", id="patch"),
         pytest.param(SCALE, "os.network.strides", "[]", "4 widths need 3 strides", id="too few strides"),
         pytest.param(SCALE, "os.network.kind", '"net"', "os.network: ", id="unknown kind of network"),
+        pytest.param(
+            SCALE, "os.margin_mm", "20", "os.margin_mm: extra", id="margin without a coarse network"
+        ),
         pytest.param(SCALE, "os.labelled_batch", "3", "split evenly over 2", id="batch not divisible"),
     ],
 )
@@ -240,6 +244,38 @@ def test_rounds_share_a_prepared_cache_until_spacing_or_range_differ(folder: Pat
     change(folder / ROUND, "clip_hu", "[-300.0, 325.0]")
     assert load_round("os2", "laptop", folder=folder).recipe not in recipes
     assert load_round("os1", "flare23", folder=folder).recipe not in recipes
+
+
+def test_coarse_network_is_a_round_of_its_own_name_before_the_organ_round() -> None:
+    coarse = load_round("os2", "flare23", folder=JOBS).coarse
+    assert coarse is not None
+    assert (coarse.name, coarse.science.starts_from, coarse.coarse) == ("os2-coarse", "os1-coarse", None)
+    assert (coarse.stage.patch, coarse.stage.resized) == ((160, 160, 160), True)
+    assert coarse.network.kind == "coarse-unet"
+    assert coarse.epochs == 500
+    assert RoundSettings.model_validate(coarse.model_dump(mode="json")) == coarse
+
+
+def test_only_organ_rounds_of_a_scale_that_asks_have_a_coarse_network() -> None:
+    asked = {(n, s) for n in ROUNDS for s in SCALES if load_round(n, s, folder=JOBS).coarse}
+    assert asked == {(n, s) for n in ("os1", "os2") for s in ("flare23", "flare23-larger")}
+
+
+def test_a_round_whose_parent_has_another_network_begins_from_scratch() -> None:
+    starts = {s: [load_round(n, s, folder=JOBS).science.starts_from for n in ROUNDS] for s in SCALES}
+    assert starts["laptop"] == ["scratch", "os1", "os2", "ots1"]
+    assert starts["flare23"] == ["scratch", "os1", "scratch", "ots1"]
+
+
+def test_prepared_scans_of_another_box_or_cube_are_others() -> None:
+    whole = load_round("os2", "flare23", folder=JOBS)
+    box = BoxSettings(coarse="os2-coarse.v1", digest="d", margin_mm=20, around="os2-targets.v1")
+    boxed = whole.model_copy(update={"box": box})
+    other = whole.model_copy(update={"box": box.model_copy(update={"digest": "e"})})
+    assert whole.coarse is not None
+    assert len({s.recipe for s in (whole, boxed, other, whole.coarse)}) == 4
+    assert boxed.prediction.box == box
+    assert boxed.pinned() != whole.pinned()
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load, load_file, save_file
 
 from pwsseg.networks.losses import channels_of
+from pwsseg.networks.prediction import PredictionSettings
 from pwsseg.networks.transfer import carry_over
 from pwsseg.pipelines.models import AnyModel
-from pwsseg.rounds import PredictionSettings
 from pwsseg.store import Model, ModelPins, Store
 from pwsseg.store.location import on_s3
 from pwsseg.values import SettingsError

@@ -20,7 +20,7 @@ from pwsseg.arrays.patches import Patch, TrainingCase, class_places, cut_patch, 
 from pwsseg.arrays.resampling import resample_labels
 from pwsseg.networks.supervision import Batch
 from pwsseg.store import Store
-from pwsseg.values import orientation_of
+from pwsseg.values import orientation_of, oriented
 
 if TYPE_CHECKING:
     from pwsseg.rounds import RoundSettings
@@ -89,8 +89,10 @@ class PatchFeed:
             known = np.zeros(len(classes), dtype=bool)
             return TrainingCase(case, image, None, known, geometry.spacing, {})
         layer = self._store.layer(self._plan.targets)
-        turn = orientation_of(self._store.scan(case).geometry)
-        labels = resample_labels(turn.apply(layer.labels(case)), geometry.shape)
+        native = self._store.scan(case).geometry
+        window = oriented(native).window_of(geometry)
+        turned = orientation_of(native).apply(layer.labels(case))
+        labels = resample_labels(turned[window.slices], geometry.shape)
         known = np.isin(classes, layer.entry(case).annotated_classes)
         places = class_places(labels, at_most=PLACES_A_CLASS, random=np.random.default_rng(0))
         return TrainingCase(case, image, torch.from_numpy(labels), known, geometry.spacing, places)

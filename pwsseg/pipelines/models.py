@@ -1,6 +1,8 @@
 """A trained model from wherever it lies: in the store, or as a folder that was copied out of one.
 
 FOLDER/model.json  FOLDER/weights.safetensors       as STORE/models/ots2.v1/ has them
+
+A model that looks into boxes needs its coarse network's folder beside its own, named as in the store.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pwsseg.networks.prediction import BoxSettings
 from pwsseg.store.digests import bytes_digest
 from pwsseg.store.documents import parse
 from pwsseg.store.model import DOCUMENT, WEIGHTS
@@ -30,6 +33,9 @@ class AnyModel(Protocol):
     def weights_bytes(self) -> bytes:
         """Its safetensors file, checked."""
 
+    def beside(self, name: str) -> AnyModel:
+        """Another model from the same place, such as `os2-coarse.v1`."""
+
 
 @dataclass(frozen=True)
 class ModelFolder:
@@ -47,6 +53,27 @@ class ModelFolder:
             raise InputError(f"{path} is not the file that {DOCUMENT} beside it names; copy both again")
         return data
 
+    def beside(self, name: str) -> ModelFolder:
+        """The model in the folder of that name next to this one; InputError when there is none."""
+        folder = self.folder.parent / name
+        if not folder.is_dir():
+            raise InputError(
+                f"{self.id} in {self.folder} needs the model {name}, and there is no {folder}; copy that one "
+                f"too from the store's models, or name the store by --store and the model by its name"
+            )
+        return model_in_folder(folder)
+
+
+def coarse_of(model: AnyModel, box: BoxSettings) -> AnyModel:
+    """The model that finds `box` for `model`; InputError when it has other weights than those meant."""
+    coarse = model.beside(box.coarse)
+    if coarse.trained.weights != box.digest:
+        raise InputError(
+            f"{coarse.id} beside {model.id} is not the one that {model.id} was trained with; copy both "
+            f"folders from one store's models"
+        )
+    return coarse
+
 
 def model_in_folder(path: Path) -> ModelFolder:
     """The model in a folder, or beside its weights file.
@@ -54,7 +81,8 @@ def model_in_folder(path: Path) -> ModelFolder:
     Raises
     ------
     InputError
-        When model.json or the weights are missing, damaged or of a training that did not end.
+        When model.json or the weights are missing, damaged or of a training that did not end, of this model
+        or of the coarse one that it needs.
     StoreError
         When model.json is no record of ours.
     """
@@ -65,6 +93,8 @@ def model_in_folder(path: Path) -> ModelFolder:
         raise InputError(f"{document} is of a training that did not end; run its round again and copy anew")
     model = ModelFolder(folder, record.id, record.state)
     model.weights_bytes()
+    if box := model.trained.network.get("box"):
+        coarse_of(model, BoxSettings.model_validate(box))
     return model
 
 

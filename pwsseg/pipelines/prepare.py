@@ -6,17 +6,21 @@ import numpy as np
 import torch
 
 from pwsseg.arrays.resampling import normalise, resample_scan
+from pwsseg.networks.prediction import PredictionSettings
 from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.finder import AbdomenFinder
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.progress import Progress
 from pwsseg.pipelines.sources import Sources
-from pwsseg.rounds import PredictionSettings, RoundSettings
+from pwsseg.rounds import RoundSettings
 from pwsseg.store import Store
-from pwsseg.values import Geometry, StoreError, orientation_of, oriented
+from pwsseg.values import Geometry, StoreError, Window, orientation_of, oriented
 
 
 def prepare_scans(store: Store, sources: Sources, resources: Resources) -> None:
     """Fill the prepared cache for all cases that the round learns from or predicts.
+
+    Where scans are cropped to boxes, prediction finds its own, so only the cases to learn from are prepared.
 
     Raises
     ------
@@ -25,11 +29,14 @@ def prepare_scans(store: Store, sources: Sources, resources: Resources) -> None:
     """
     settings = sources.settings
     cache = store.prepared(settings.recipe)
-    cases = sorted({*sources.learnt, *sources.unlabelled, *sources.predicted})
+    predicted = [] if settings.box or settings.stage.resized else sources.predicted
+    cases = sorted({*sources.learnt, *sources.unlabelled, *predicted})
     waiting = [c for c in cases if not cache.has(c, store.scan(c).record.digest)]
     items = over_cases(
         [Item(c) for c in waiting],
-        [Stage(_prepare_one, {"location": store.location, "settings": settings})],
+        [Stage(_Preparer, {"location": store.location, "settings": settings}, device=True)]
+        if settings.box
+        else [Stage(_prepare_one, {"location": store.location, "settings": settings})],
         resources=resources,
         progress=Progress(f"{settings.name} · prepare", len(waiting)),
     )
@@ -42,21 +49,52 @@ def prepare_scans(store: Store, sources: Sources, resources: Resources) -> None:
 
 
 def prepared_scan(
-    hu: np.ndarray, geometry: Geometry, settings: PredictionSettings
+    hu: np.ndarray, geometry: Geometry, settings: PredictionSettings, *, window: Window | None = None
 ) -> tuple[np.ndarray, Geometry]:
-    """Orient, resample, clip and normalise one scan: int16 HU (z, y, x) -> float16 (z, y, x), its grid.
+    """Orient, crop, resample, clip and normalise one scan: int16 HU (z, y, x) -> float16 (z, y, x), its grid.
 
-    Every prepared scan runs up, back and left, so that the networks meet the liver on one side.
+    Every prepared scan runs up, back and left, so that the networks meet the liver on one side. `window` is
+    the part to keep, on the scan's grid seen this way.
     """
-    target = oriented(geometry).resampled(settings.spacing)
-    resampled = resample_scan(orientation_of(geometry).apply(hu), target.shape)
-    scaled = normalise(resampled, clip_hu=settings.clip_hu)
+    turned, grid = orientation_of(geometry).apply(hu), oriented(geometry)
+    if window is not None:
+        turned, grid = turned[window.slices], grid.cropped(window)
+    target = grid.reshaped(settings.patch) if settings.resized else grid.resampled(settings.spacing)
+    scaled = normalise(resample_scan(turned, target.shape), clip_hu=settings.clip_hu)
     return torch.from_numpy(scaled).half().numpy(), target  # NumPy takes four times as long
 
 
-def _prepare_one(item: Item, *, location: str, settings: RoundSettings) -> Item:
+def _prepare_one(
+    item: Item, *, location: str, settings: RoundSettings, finder: AbdomenFinder | None = None
+) -> Item:
     store = Store.open(location)
     scan = store.scan(item.case)
-    volume, grid = prepared_scan(scan.read(), scan.geometry, settings.prediction)
+    hu = scan.read()
+    window = _window(store, item.case, hu, settings, finder) if finder else None
+    volume, grid = prepared_scan(hu, scan.geometry, settings.prediction, window=window)
     store.prepared(settings.recipe).write(item.case, volume, grid, scan.record.digest)
     return item
+
+
+class _Preparer:
+    """`_prepare_one` with the coarse network on its device."""
+
+    def __init__(self, *, location: str, settings: RoundSettings) -> None:
+        box = settings.box
+        assert box is not None
+        self._finder = AbdomenFinder(Store.open(location).model(box.coarse), margin_mm=box.margin_mm)
+        self._location, self._settings = location, settings
+
+    def __call__(self, item: Item) -> Item:
+        return _prepare_one(item, location=self._location, settings=self._settings, finder=self._finder)
+
+
+def _window(
+    store: Store, case: str, hu: np.ndarray, settings: RoundSettings, finder: AbdomenFinder
+) -> Window:
+    """The case's box: around its labels where it has some to learn, else what the coarse network finds."""
+    assert settings.box is not None
+    layer, geometry = store.layer(settings.box.around), store.scan(case).geometry
+    if case in layer.cases():
+        return finder.around(layer.labels(case), hu, geometry).window
+    return finder.find(hu, geometry).window

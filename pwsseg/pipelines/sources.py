@@ -109,7 +109,7 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
         compared=tuple(_parent(store, n, settings) for n in science.selection.over)
         if science.selection
         else (),
-        starts_from=None if science.starts_from == "scratch" else _model(store, settings),
+        starts_from=starting_model(store, settings),
         kinds=kinds,
         annotated={case: annotated.get(case, frozenset()) & set(science.classes) for case in training},
         validation=tuple(store.cases(split="validation")),
@@ -138,12 +138,15 @@ def _parent(store: Store, name: str, settings: RoundSettings) -> Layer:
         ) from error
 
 
-def _model(store: Store, settings: RoundSettings) -> Model:
+def starting_model(store: Store, settings: RoundSettings) -> Model | None:
+    """The model that the round goes on from; None for a round from scratch, StoreError when it is absent."""
+    name = settings.science.starts_from
+    if name == "scratch":
+        return None
     try:
-        return store.model(settings.science.starts_from)
+        return store.model(name)
     except StoreError as error:
-        name = settings.science.starts_from
         raise StoreError(
-            f"round {settings.name} goes on from model {name}, which the store has not; "
-            f"run it first: python jobs/round.py --round {name}"
+            f"round {settings.name} goes on from model {name}, which the store has not; run it first: "
+            f"python jobs/round.py --round {name.removesuffix('-coarse')} --scale {settings.scale_name}"
         ) from error

@@ -53,6 +53,13 @@ class Model:
         """The safetensors file; StoreError when it is missing or damaged."""
         return _intact(self._objects, weights_key(self.id), self.trained.weights)
 
+    def beside(self, name: str) -> Model:
+        """Another model of the same store, such as `os2-coarse.v1`; StoreError when it is missing."""
+        record = model_room(self._objects).read(name)
+        if record is None:
+            raise StoreError(f"model {name}, which {self.id} needs, is not in the store; train both again")
+        return Model(self._objects, record)
+
     def curve(self) -> Curve:
         """The training curve, one row an epoch; StoreError when it is missing or damaged."""
         data = _intact(self._objects, curve_key(self.id, self.digest), self.trained.curve)

@@ -65,13 +65,17 @@ class Geometry(BaseModel):
         The box is kept exactly, so the spacing of the result differs from the one asked for by less than
         half a voxel over the whole box.
         """
+        z, y, x = (max(1, round(e / s)) for e, s in zip(self.extent_mm, spacing, strict=True))
+        return self.reshaped((z, y, x))
+
+    def reshaped(self, shape: tuple[int, int, int]) -> Geometry:
+        """The grid that fills the same box with so many voxels along each axis."""
         extent = self.extent_mm
-        z, y, x = (max(1, round(e / s)) for e, s in zip(extent, spacing, strict=True))
-        new = (extent[0] / z, extent[1] / y, extent[2] / x)
+        new = (extent[0] / shape[0], extent[1] / shape[1], extent[2] / shape[2])
         half_step = (np.asarray(new) - np.asarray(self.spacing)) / 2
         origin = np.asarray(self.origin) + self.direction_matrix @ half_step
         return Geometry(
-            shape=(z, y, x),
+            shape=shape,
             spacing=new,
             origin=(float(origin[0]), float(origin[1]), float(origin[2])),
             direction=self.direction,
@@ -96,6 +100,15 @@ class Geometry(BaseModel):
             origin=(float(origin[0]), float(origin[1]), float(origin[2])),
             direction=self.direction,
         )
+
+    def window_of(self, part: Geometry) -> Window:
+        """The window whose box another grid of the same direction fills: what `cropped` was given."""
+        spacing = np.asarray(self.spacing)
+        offset = self.direction_matrix.T @ (np.asarray(part.origin) - np.asarray(self.origin))
+        corner = offset - np.asarray(part.spacing) / 2 + spacing / 2
+        low = np.rint(corner / spacing).astype(int)
+        high = np.rint((corner + part.extent_mm) / spacing).astype(int)
+        return Window((int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2])))
 
     def same_grid(self, other: Geometry, tolerance_mm: float = 1e-2) -> bool:
         """Whether both grids have the same voxels, to `tolerance_mm` at every corner."""

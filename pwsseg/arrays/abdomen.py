@@ -1,6 +1,6 @@
 """The box of the abdomen in a scan: where the fine organ network and the tumor network look.
 
-    box = abdomen_box(coarse_labels, cube_hu, grid=geometry, margin_mm=20)     # on the scan's grid
+    box = find_abdomen(hu, grid=geometry, coarse=network, cube=(160, 160, 160), ...)     # on the scan's grid
 
 The box is that of what the coarse network found, and a margin; where it found nothing, the box of the body.
 """
@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import cc3d
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from pwsseg.arrays.body import find_body
+from pwsseg.arrays.resampling import normalise, resample_scan
+from pwsseg.arrays.sliding import Network
 from pwsseg.values import Geometry, Window
 
 Shape = tuple[int, int, int]
-
-BODY_HU = -300
-"""Skin is denser, air and most of a lung are not."""
 
 
 class Box(NamedTuple):
@@ -28,20 +29,43 @@ class Box(NamedTuple):
     notes: tuple[str, ...]
 
 
+def find_abdomen(
+    hu: NDArray[np.int16],
+    *,
+    grid: Geometry,
+    coarse: Network,
+    cube: Shape,
+    clip_hu: tuple[float, float],
+    margin_mm: float,
+) -> Box:
+    """Ask the coarse network, which sees the whole scan resized to a cube (METHOD.md, Inference).
+
+    Parameters
+    ----------
+    hu:
+        (z, y, x) on `grid`, turned the usual way.
+    coarse:
+        The cube (1, 1, z, y, x), normalised, to scores (1, 1 + class, z, y, x), the background first.
+    """
+    seen = normalise(resample_scan(hu, cube), clip_hu=clip_hu)
+    labels = coarse(torch.from_numpy(seen)[None, None])[0].argmax(0).to(torch.uint8).cpu().numpy()
+    return abdomen_box(labels, seen, grid=grid, margin_mm=margin_mm)
+
+
 def abdomen_box(
     labels: NDArray[np.uint8],
-    hu: NDArray[np.floating],
+    seen: NDArray[np.float32],
     *,
     grid: Geometry,
     margin_mm: float,
     least_ml: float = 1.0,
 ) -> Box:
-    """Where the fine network should look (METHOD.md, Inference).
+    """The box of the coarse network's findings and a margin, or the body's.
 
     Parameters
     ----------
-    labels, hu:
-        The coarse network's labels and the scan's intensities (z, y, x), both resized to one cube.
+    labels, seen:
+        The coarse network's labels and what it saw, the scan (z, y, x) resized to a cube and normalised.
     grid:
         The scan's own grid, which the cube fills.
     margin_mm:
@@ -54,7 +78,7 @@ def abdomen_box(
     notes: tuple[str, ...] = ()
     if found is None:
         notes = ("the coarse network found nothing: the box is the body's",)
-        found = bounding_window(body_mask(hu)) or Window((0, 0, 0), _shape(labels))
+        found = find_body(seen).box
     native = on_grid(found, _shape(labels), grid.shape)
     return Box(grown(native, margin_mm=margin_mm, grid=grid), notes)
 
@@ -90,22 +114,6 @@ def without_crumbs(mask: NDArray[np.bool_], *, least_ml: float, voxel_ml: float)
     large[0] = False
     kept: NDArray[np.bool_] = large[components]
     return kept
-
-
-def body_mask(hu: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """The largest connected part that is denser than air: the patient, mostly without the table."""
-    components = cc3d.connected_components(hu > BODY_HU, connectivity=6, binary_image=True)
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    body: NDArray[np.bool_] = components == sizes.argmax() if sizes.any() else hu > np.inf
-    return body
-
-
-def pasted(labels: NDArray[np.uint8], window: Window, shape: Shape) -> NDArray[np.uint8]:
-    """A window's labels on the whole grid; background elsewhere."""
-    whole = np.zeros(shape, dtype=np.uint8)
-    whole[window.slices] = labels
-    return whole
 
 
 def _window(start: NDArray[np.int_], stop: NDArray[np.int_], shape: Shape) -> Window:

@@ -1,0 +1,96 @@
+"""A trained model on its device.
+
+labeller = load_labeller(model)                           # of the store, or of a copied folder
+labels = labeller.labels(prepared, geometry)              # on the scan's own grid
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from safetensors.torch import load
+
+from pwsseg.arrays.body import find_body
+from pwsseg.arrays.components import keep_largest
+from pwsseg.arrays.labelling import write_labels_on_grid
+from pwsseg.arrays.sliding import Shape, covered, place_windows, stream, stream_bytes
+from pwsseg.networks.losses import scores_of
+from pwsseg.networks.precision import autocast
+from pwsseg.networks.prediction import PredictionSettings
+from pwsseg.networks.supervision import Twins, build_network
+from pwsseg.pipelines.checkpoints import prediction_settings
+from pwsseg.pipelines.models import AnyModel
+from pwsseg.pipelines.needs import check_memory
+from pwsseg.values import FLARE23, Geometry, Window, orientation_of
+
+
+def load_labeller(model: AnyModel) -> Labeller:
+    """A model with its weights, on the GPU where there is one, else on one core."""
+    settings = prediction_settings(model)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # one core an actor
+    network = build_network(settings.network, len(model.trained.classes), settings.supervision)
+    network.load_state_dict(load(model.weights_bytes()))
+    return Labeller(settings, network.eval().to(device), device)
+
+
+class Labeller:
+    """Prepared volume (z, y, x) in, labels on the scan's native grid out."""
+
+    def __init__(self, settings: PredictionSettings, network: torch.nn.Module, device: torch.device) -> None:
+        self.settings, self.network, self._device = settings, network, device
+
+    @torch.inference_mode()
+    def labels(self, volume: np.ndarray, native: Geometry, window: Window | None = None) -> np.ndarray:
+        """Prepared float16 (z, y, x) -> uint8 labels (z, y, x) on the native grid, post-processed.
+
+        `window` is the part of the oriented grid that the volume fills; None for all of it.
+        """
+        settings = self.settings
+        shape: Shape = (volume.shape[0], volume.shape[1], volume.shape[2])
+        windows = self._windows(volume, shape)
+        labels = np.zeros(native.shape, dtype=np.uint8)
+        turned = orientation_of(native).apply(labels)
+        write_labels_on_grid(
+            stream(
+                torch.from_numpy(volume).to(self._device),
+                self.scores,
+                windows,
+                batch=settings.windows_a_batch,
+            ),
+            covered(windows, shape),
+            shape,
+            classes=settings.classes,
+            out=turned[window.slices] if window else turned,
+        )
+        if settings.post_processing.largest_component:
+            keep_largest(
+                labels,
+                organs=[c for c in settings.classes if c != FLARE23.tumor],
+                voxel_ml=native.voxel_ml,
+                floor_ml=settings.post_processing.floor_ml,
+            )
+        return labels
+
+    def _windows(self, volume: np.ndarray, shape: Shape) -> list[Window]:
+        """Where the network looks: about the body alone, and only as much as memory carries."""
+        settings = self.settings
+        body = find_body(volume)
+        windows = place_windows(shape, settings.patch, overlap=settings.overlap, within=body.box)
+        windows = body.touched(windows)
+        check_memory(stream_bytes(windows, channels=1 + len(settings.classes)), self._device)
+        return windows
+
+    @torch.inference_mode()
+    def scores(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches (batch, 1, z, y, x) -> scores (batch, 1 + class, z, y, x), the background first."""
+        activation = self.settings.activation
+        patches = patches.to(self._device)
+        with autocast(self._device):
+            if not isinstance(self.network, Twins):
+                return scores_of(activation, self.network(patches))
+            if self.settings.predict_with == "f1":
+                return scores_of(activation, self.network.f1(patches))
+            first, second = self.network(patches)
+        return (scores_of(activation, first) + scores_of(activation, second)) / 2
