@@ -21,7 +21,7 @@ from filled_store import (
 from pwsseg.cli import main
 from pwsseg.store import Store
 from pwsseg.store.contents import published_layers
-from pwsseg.store.graph import Key
+from pwsseg.store.graph import Key, sources_of
 from pwsseg.store.retention import collect, restore, retire
 from pwsseg.store.verify import verify
 from pwsseg.values import StoreError
@@ -66,6 +66,18 @@ def test_a_draft_keeps_its_sources(store: Store) -> None:
         retire(store, [OS1, MODEL])
     with pytest.raises(StoreError, match="unfinished draft"):
         retire(store, [DRAFT])
+
+
+def test_a_coarse_model_is_needed_by_what_looks_into_its_boxes(store: Store) -> None:
+    retire(store, [FUSED])
+    annotation, coarse = store.layer("annotation"), store.model("os1")
+    box = {"coarse": coarse.id, "digest": coarse.digest, "margin_mm": 20.0, "around": annotation.id}
+    pins = prediction_pins(annotation, coarse, code="boxed")
+    boxed = pins.model_copy(update={"name": "ots1", "settings": pins.settings | {"box": box}})
+    record = store.draft(boxed).record
+    other = record.model_copy(update={"pins": boxed.model_copy(update={"model": None})})
+    assert MODEL in sources_of(other)
+    assert MODEL not in sources_of(other.model_copy(update={"pins": pins.model_copy(update={"model": None})}))
 
 
 def test_annotation_is_never_given_up(store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from pwsseg.store.records import LayerRecord, ModelRecord, Pin, RetirementRecord
+from pwsseg.store.records import Json, LayerRecord, ModelRecord, Pin, RetirementRecord
 from pwsseg.store.store import Store
 
 
@@ -49,12 +49,21 @@ def dependents(nodes: Iterable[Node], of: Key) -> list[Node]:
 
 
 def sources_of(record: LayerRecord | ModelRecord) -> tuple[Key, ...]:
-    """What a version was made from: parents and model of a layer, targets and predecessor of a model."""
+    """What a version was made from: parents and model of a layer, targets and predecessor of a model.
+
+    Both also need the coarse model that finds their box, where their settings name one.
+    """
+    finder = _finder(record.pins.settings)
     if isinstance(record, LayerRecord):
         model = () if record.pins.model is None else (record.pins.model,)
-        return _keys("layers", record.pins.parents) + _keys("models", model)
+        return _keys("layers", record.pins.parents) + _keys("models", model) + finder
     start = () if record.pins.starts_from is None else (record.pins.starts_from,)
-    return _keys("layers", record.pins.targets) + _keys("models", start)
+    return _keys("layers", record.pins.targets) + _keys("models", start) + finder
+
+
+def _finder(settings: Json) -> tuple[Key, ...]:
+    box = settings.get("box")
+    return (Key("models", str(box["coarse"])),) if isinstance(box, dict) else ()
 
 
 def _keys(room: str, pins: Sequence[Pin]) -> tuple[Key, ...]:
