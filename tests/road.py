@@ -16,7 +16,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 JOBS = REPOSITORY / "jobs"
-PATIENCE_S = 400
+PATIENCE_S = 1200
 
 
 @dataclass(frozen=True)
