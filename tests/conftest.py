@@ -1,7 +1,9 @@
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 from road import Road, job, write_settings
 
@@ -49,3 +51,12 @@ def road(ingested: Road, tmp_path_factory: pytest.TempPathFactory) -> Road:
     shutil.copytree(ingested.store, store)
     said = ingested.round("all", store=store).expect(0).said
     return Road(ingested.corpus, ingested.settings, store, said)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Arrays this small are slower on several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

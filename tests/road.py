@@ -46,10 +46,15 @@ class Road:
 
 def job(name: str, *options: object, environment: dict[str, str] | None = None) -> Done:
     """Run jobs/<name>.py to its end."""
+    return ended(command(name, *options), clean_environment() | (environment or {}))
+
+
+def ended(arguments: list[str], environment: dict[str, str]) -> Done:
+    """Run a command in the repository to its end."""
     done = subprocess.run(
-        command(name, *options),
+        arguments,
         cwd=REPOSITORY,
-        env=clean_environment() | (environment or {}),
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,13 +30,7 @@ NARROW: list[CoarseUNetShape | EfficientSegNetShape] = [
 organ_networks = pytest.mark.parametrize("shape", NARROW, ids=lambda s: s.kind)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Arrays this small are slower on several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def parameters(shape: NetworkShape, channels: int) -> int:

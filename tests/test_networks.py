@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import get_args
 
 import pytest
@@ -45,13 +44,7 @@ SHAPE = (2, 3, 4)
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Arrays this small are slower on several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def random(seed: int) -> torch.Generator:

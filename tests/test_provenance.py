@@ -17,12 +17,12 @@ from pwsseg.arrays.fusion import Provenance
 from pwsseg.arrays.targets import TargetRules, target_labels, target_provenance
 from pwsseg.cli import main
 from pwsseg.formats.nifti import read_labels
-from pwsseg.pipelines.fuse import rules_of
 from pwsseg.pipelines.fuse import target_labels as written_labels
+from pwsseg.pipelines.fuse import target_pins
 from pwsseg.pipelines.provenance import provenance_of
 from pwsseg.pipelines.sources import pin_sources
 from pwsseg.rounds import RoundSettings, load_round
-from pwsseg.store import AnnotationPins, FusionPins, Layer, PredictionPins, Source, Store
+from pwsseg.store import AnnotationPins, Layer, PredictionPins, Source, Store
 from pwsseg.values import FLARE23, Geometry, StoreError
 
 ORGANS, TUMOR = FLARE23.organs, FLARE23.tumor
@@ -127,16 +127,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Layer]:
         os1.write(case, volume(BY_HAND[case][2] or []), annotated_classes=ORGANS, seconds={})
     os1.publish(["partial", "unlabelled"])
     sources = pin_sources(store, os2())
-    pins = FusionPins(
-        name="os2-targets",
-        kind="fusion",
-        classes=sources.settings.science.classes,
-        parents=sources.parents,
-        model=None,
-        settings=sources.pinned_settings(),
-        rules=rules_of(sources.settings),
-        code="c",
-    )
+    pins = target_pins(sources).model_copy(update={"code": "c"})
     made = store.draft(pins)
     for case in sources.learnt:
         labels = written_labels(

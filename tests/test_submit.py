@@ -16,7 +16,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import pytest
-from road import PATIENCE_S, REPOSITORY, Done, Road, clean_environment, end_session
+from road import PATIENCE_S, REPOSITORY, Done, Road, clean_environment, end_session, ended
 
 from pwsseg.store import Store
 from pwsseg.store.digests import code_digest
@@ -36,17 +36,7 @@ class Head:
     def submit(self, *options: object, how: tuple[str, ...] = ("--working-dir", ".")) -> Done:
         """`ray job submit ... -- python jobs/round.py ...` in the repository."""
         begin = [str(BIN / "ray"), "job", "submit", "--address", self.address, *how, "--"]
-        done = subprocess.run(
-            [*begin, "python", "jobs/round.py", *map(str, options)],
-            cwd=REPOSITORY,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout)
+        return ended([*begin, "python", "jobs/round.py", *map(str, options)], self.environment)
 
 
 def free_ports(count: int) -> list[int]:

@@ -24,16 +24,7 @@ from pwsseg.values import FLARE23, StoreError
 
 def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
     """Write and publish the round's targets; the same pins give the layer that is already there."""
-    pins = FusionPins(
-        name=f"{sources.settings.name}-targets",
-        kind="fusion",
-        classes=sources.settings.science.classes,
-        parents=sources.parents,
-        model=None,
-        settings=sources.pinned_settings(),
-        rules=rules_of(sources.settings),
-        code=code_digest(),
-    )
+    pins = target_pins(sources)
     if existing := store.published(pins):
         return existing
     chosen, notes = _select(sources, resources)
@@ -46,6 +37,20 @@ def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
         progress=Progress(f"{sources.settings.name} · fuse", len(waiting)),
     )
     return publish(draft, chosen, items, notes=notes)
+
+
+def target_pins(sources: Sources) -> FusionPins:
+    """What decides a round's targets."""
+    return FusionPins(
+        name=f"{sources.settings.name}-targets",
+        kind="fusion",
+        classes=sources.settings.science.classes,
+        parents=sources.parents,
+        model=None,
+        settings=sources.pinned_settings(),
+        rules=rules_of(sources.settings),
+        code=code_digest(),
+    )
 
 
 def rules_of(settings: RoundSettings) -> tuple[str, ...]:

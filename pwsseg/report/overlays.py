@@ -146,7 +146,7 @@ def _palette(label_set: LabelSet) -> NDArray[np.uint8]:
     """RGBA of every possible label (256, 4)."""
     table = np.zeros((256, 4), np.uint8)
     for c in label_set.classes:
-        table[c.id] = (*bytes.fromhex(c.color[1:]), round(255 * FILL))
+        table[c.id] = (*c.rgb, round(255 * FILL))
     table[UNKNOWN] = (*UNKNOWN_COLOR, round(255 * FILL))
     return table
 

@@ -70,7 +70,7 @@ def itk_snap_labels(labels: LabelSet) -> str:
     """ITK-SNAP's label description: id, red, green, blue, opacity, visible in slices and in 3D, name."""
     lines = ["# ITK-SnAP Label Description File", '    0     0    0    0        0  0  0    "Clear Label"']
     for c in sorted(labels.classes, key=lambda c: c.id):
-        red, green, blue = bytes.fromhex(c.color[1:])
+        red, green, blue = c.rgb
         lines.append(f'{c.id:>5} {red:>5} {green:>4} {blue:>4}        1  1  1    "{c.name}"')
     return "\n".join(lines) + "\n"
 
@@ -79,6 +79,6 @@ def slicer_colors(labels: LabelSet) -> str:
     """3D Slicer's colour table: id, name without spaces, red, green, blue, opacity."""
     lines = ["# Color table file", "0 background 0 0 0 0"]
     for c in sorted(labels.classes, key=lambda c: c.id):
-        red, green, blue = bytes.fromhex(c.color[1:])
+        red, green, blue = c.rgb
         lines.append(f"{c.id} {c.name.replace(' ', '_')} {red} {green} {blue} 255")
     return "\n".join(lines) + "\n"

@@ -131,7 +131,7 @@ def image_metadata(case: str, geometry: Geometry) -> dict[str, Any]:
 def labels_metadata(record: CaseRecord, label_set: LabelSet) -> dict[str, Any]:
     """OME-Zarr 0.5 image-label metadata: as a volume's, with each stated class's colour and name."""
     stated = [label_set[i] for i in record.annotated_classes]
-    colors = [{"label-value": c.id, "rgba": [*bytes.fromhex(c.color[1:]), 255]} for c in stated]
+    colors = [{"label-value": c.id, "rgba": [*c.rgb, 255]} for c in stated]
     properties = [{"label-value": c.id, "name": c.name} for c in stated]
     if str(UNKNOWN) in record.voxels:
         colors.append({"label-value": UNKNOWN, "rgba": [128, 128, 128, 64]})

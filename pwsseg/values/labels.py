@@ -19,6 +19,12 @@ class LabelClass(BaseModel):
     color: str = Field(pattern="^#[0-9a-f]{6}$")
     nsd_tolerance_mm: float = Field(gt=0)
 
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The colour as red, green, blue, 0 to 255."""
+        red, green, blue = bytes.fromhex(self.color[1:])
+        return red, green, blue
+
 
 class LabelSet(BaseModel):
     """A named set of classes; 0 is background (or unknown, see annotated classes)."""
