@@ -15,6 +15,7 @@ from pwsseg.pipelines.cascade import in_boxes
 from pwsseg.pipelines.cluster import Resources, cluster
 from pwsseg.pipelines.fuse import fuse_targets
 from pwsseg.pipelines.job import add_store, run_job, store_location
+from pwsseg.pipelines.meter import tensorboard_to
 from pwsseg.pipelines.needs import check_needs
 from pwsseg.pipelines.predict import predict_layer
 from pwsseg.pipelines.prepare import prepare_scans
@@ -27,7 +28,9 @@ from pwsseg.store import Layer, Store
 JOBS = Path(__file__).resolve().parent
 
 
-def run_round(store: Store, settings: RoundSettings, resources: Resources) -> Layer:
+def run_round(
+    store: Store, settings: RoundSettings, resources: Resources, *, accept_drift: str | None = None
+) -> Layer:
     """One round of Algorithm 1, from published layers to a new published layer."""
     before = {r.id for r in store.layers()}
     sources = pin_sources(store, settings)
@@ -35,7 +38,7 @@ def run_round(store: Store, settings: RoundSettings, resources: Resources) -> La
     sources = in_boxes(store, sources, targets, resources)
     prepare_scans(store, sources, resources)
     model = train_model(store, sources, targets, resources)
-    layer = predict_layer(store, sources, model, resources)
+    layer = predict_layer(store, sources, model, resources, accept_drift=accept_drift)
     if layer.id in before:
         say(f"{settings.name}: nothing to do, {layer.id} has these pins already (digest {layer.digest[:12]})")
     return layer
@@ -56,8 +59,18 @@ def main() -> int:
         default=JOBS,
         help="folder of rounds/ and scales/ (default: beside this script)",
     )
+    parser.add_argument(
+        "--accept-drift",
+        metavar="REASON",
+        help="publish labels that drifted beyond the round's limits, with this reason in their record",
+    )
+    parser.add_argument(
+        "--tensorboard", metavar="DIR", type=Path, help="write the training curves for TensorBoard, too"
+    )
     add_store(parser)
     given = parser.parse_args()
+    if given.tensorboard:
+        tensorboard_to(given.tensorboard)
     folder = given.settings
     names = round_names(folder) if given.round == "all" else [given.round]
     rounds = [load_round(name, given.scale, folder=folder, seed=given.seed) for name in names]
@@ -68,7 +81,7 @@ def main() -> int:
         for settings in rounds:
             check_needs(settings, resources)
             say(f"{settings.name}: {settings.science.about}")
-            run_round(store, settings, resources)
+            run_round(store, settings, resources, accept_drift=given.accept_drift)
     return 0
 
 

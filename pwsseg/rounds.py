@@ -67,6 +67,18 @@ class Selection(_Settings):
     """The share of unlabelled cases that is kept: FLARE22's winner kept 1924 of 2000."""
 
 
+class DriftLimits(_Settings):
+    """How far labels may drift from those before them and still be published without a person's word."""
+
+    dsc_drop: Fraction
+    """What the held-out mean organ DSC, or the tumor DSC, may lose."""
+    volume_factor: float = Field(ge=1)
+    """A class may have this many times more or less volume, in the median of cases, or be found in this
+    many times fewer cases."""
+    tumor_factor: float = Field(ge=1)
+    """The held-out cases may hold this many times more or fewer tumors."""
+
+
 class Science(_Settings):
     """What a round computes: the keys of jobs/rounds/<round>.toml."""
 
@@ -89,6 +101,8 @@ class Science(_Settings):
     schedule: Literal["steps", "poly"]
     betas: tuple[float, float]
     weight_decay: float = Field(ge=0)
+    weight_average: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of a running mean of the weights that becomes the model; None keeps the last weights."""
     clip_hu: tuple[float, float]
     foreground: Fraction
     favoured: dict[int, Fraction]
@@ -97,6 +111,8 @@ class Science(_Settings):
     predicts: tuple[Literal["full", "partial", "unlabelled"], ...]
     """Kinds of training case to predict; held-out validation cases always are."""
     post_processing: PostProcessing
+    drift: DriftLimits | None = None
+    """The gate before publishing; it decides whether labels are published, never what they are."""
 
 
 class Needs(_Settings):
@@ -214,7 +230,7 @@ class RoundSettings(_Settings):
         return {
             "round": self.name,
             "seed": self.seed,
-            "science": self.science.model_dump(mode="json", exclude={"about"}),
+            "science": self.science.model_dump(mode="json", exclude={"about", "drift"}),
             "box": self.box and self.box.model_dump(mode="json"),
             "size": size
             | {"stage": stage | {"epochs": self.epochs}, "patches_each": self.scale.patches_each},

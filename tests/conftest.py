@@ -49,7 +49,8 @@ def road(ingested: Road, tmp_path_factory: pytest.TempPathFactory) -> Road:
     """The same corpus after all four rounds; tests that write take a copy of the store."""
     store = tmp_path_factory.mktemp("all-rounds") / "store"
     shutil.copytree(ingested.store, store)
-    said = ingested.round("all", store=store).expect(0).said
+    boards = store.parent / "boards"
+    said = ingested.round("all", "--tensorboard", boards, store=store).expect(0).said
     return Road(ingested.corpus, ingested.settings, store, said)
 
 

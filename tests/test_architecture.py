@@ -36,6 +36,7 @@ ONLY_IN = {
     "pyarrow": {"pwsseg/store"},
     "torch": {"pwsseg/networks", "pwsseg/arrays", "pwsseg/pipelines"},
     "safetensors": {"pwsseg/pipelines"},
+    "tensorboardX": {"pwsseg/pipelines"},
     "cc3d": {"pwsseg/arrays"},
     "surface_distance": {"pwsseg/arrays"},
     "scipy": {"pwsseg/arrays", "pwsseg/report"},

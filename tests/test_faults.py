@@ -20,6 +20,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("epochs = 1\n", f"epochs = {EPOCHS}\n"),
         ("overlap = 0.25", "overlap = 0.875"),
         ("windows_a_batch = 4", "windows_a_batch = 1"),
+        ("weight_decay", "weight_average = 0.9\nweight_decay"),
     )
 
 

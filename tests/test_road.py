@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from road import Road, answer, job, tree
+from tensorboardX.proto import event_pb2
 
 from pwsseg.arrays.fusion import Provenance
 from pwsseg.pipelines.fuse import target_labels
@@ -51,6 +53,30 @@ def layers(road: Road) -> dict[str, Any]:
 
 def test_every_round_publishes_its_targets_and_its_layer(layers: dict[str, Any]) -> None:
     assert {i for i, layer in layers.items() if layer["state"]["state"] == "published"} == set(PARENTS)
+
+
+def scalars(board: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard would draw: value by step by name, read from the records as their format says."""
+    found: dict[str, dict[int, float]] = {}
+    for file in board.iterdir():
+        data = file.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])  # then a checksum, the event, another checksum
+            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = value.simple_value
+            data = data[16 + length :]
+    return found
+
+
+@pytest.mark.parametrize("name", ["os1", "os2", "ots1", "ots2"])
+def test_tensorboard_draws_the_curve_that_the_store_keeps(road: Road, name: str) -> None:
+    (board,) = (road.store.parent / "boards").glob(f"{name}-*")
+    curve = Store.open(road.store).model(name).curve()
+    drawn = scalars(board)
+    assert set(drawn) == {f"train/{term}" for term in curve[0]} - {"train/epoch"}
+    for row in curve:
+        assert drawn["train/loss"][int(row["epoch"])] == pytest.approx(row["loss"], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", PARENTS)

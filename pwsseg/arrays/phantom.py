@@ -240,10 +240,10 @@ class CorpusPlan:
 
     organs: int = 10
     five_organs: int = 2
-    five_organs_and_tumor: int = 8
-    tumor_only: int = 4
+    five_organs_and_tumor: int = 10
+    tumor_only: int = 5
     unannotated: int = 5
-    validation: int = 6
+    validation: int = 10
 
 
 @dataclass(frozen=True)
@@ -281,8 +281,8 @@ def corpus(seed: int, plan: CorpusPlan | None = None) -> list[PhantomCase]:
     kinds: list[tuple[int, str, frozenset[int], tuple[int, ...]]] = [
         (plan.organs, "training", frozenset(FLARE23.organs), (0, 0, 0, 1, 0)),
         (plan.five_organs, "training", FIVE_ORGANS, (1, 2)),
-        (plan.five_organs_and_tumor, "training", FIVE_ORGANS | tumor, (2, 1, 3)),
-        (plan.tumor_only, "training", tumor, (2, 1, 3)),
+        (plan.five_organs_and_tumor, "training", FIVE_ORGANS | tumor, (3, 2, 4)),
+        (plan.tumor_only, "training", tumor, (3, 2, 4)),
         (plan.unannotated, "training", frozenset(), (1, 0, 2)),
         (plan.validation, "validation", full, (1, 2, 1, 0, 3, 1)),
     ]

@@ -37,14 +37,20 @@ class Commands:
         return parser
 
 
-def store_of(args: argparse.Namespace) -> Store:
-    """The store that the command was given."""
-    from pwsseg.store import Store
+def store_given(args: argparse.Namespace) -> str | None:
+    """The store that was named, by an argument or by PWSSEG_STORE; None when the default is meant."""
     from pwsseg.values import SettingsError
 
     if args.location and args.store and args.location != args.store:
         raise SettingsError(f"two stores were given, {args.location} and {args.store}; give one")
-    return Store.open(args.location or args.store or os.environ.get("PWSSEG_STORE") or DEFAULT_STORE)
+    return args.location or args.store or os.environ.get("PWSSEG_STORE") or None
+
+
+def store_of(args: argparse.Namespace) -> Store:
+    """The store that the command was given."""
+    from pwsseg.store import Store
+
+    return Store.open(store_given(args) or DEFAULT_STORE)
 
 
 def answer(args: argparse.Namespace, value: Any, text: str) -> int:

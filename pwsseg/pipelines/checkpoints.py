@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 
+from pwsseg.networks.averaging import WeightAverage
 from pwsseg.networks.losses import channels_of
 from pwsseg.networks.prediction import PredictionSettings
 from pwsseg.networks.transfer import carry_over
@@ -25,6 +27,9 @@ from pwsseg.values import SettingsError
 
 PREPROCESSING = {"spacing", "clip_hu"}
 """The keys of a model's record that say what its input must go through."""
+
+WEIGHTS, AVERAGE = "weights.safetensors", "average.safetensors"
+"""The files of a checkpoint that hold a network, and the running mean of its weights."""
 
 Curve = list[dict[str, float]]
 
@@ -42,7 +47,14 @@ def shared_scratch(store: Store) -> Path:
     return store.scratch()
 
 
-def report_epoch(network: torch.nn.Module, optimiser: torch.optim.Optimizer, curve: Curve, rank: int) -> None:
+def report_epoch(
+    network: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    curve: Curve,
+    rank: int,
+    *,
+    average: WeightAverage | None,
+) -> None:
     """Once an epoch: worker 0 brings the checkpoint, the others only wait for it."""
     from ray import train
 
@@ -50,18 +62,29 @@ def report_epoch(network: torch.nn.Module, optimiser: torch.optim.Optimizer, cur
         train.report({})
         return
     with tempfile.TemporaryDirectory() as folder:
-        save_file(_bare(network).state_dict(), f"{folder}/weights.safetensors")
+        save_file(bare(network).state_dict(), f"{folder}/{WEIGHTS}")
+        if average is not None:
+            save_file(average.state_dict(), f"{folder}/{AVERAGE}", {"steps": str(average.steps)})
         torch.save(optimiser.state_dict(), f"{folder}/optimiser.pt")
         Path(folder, "curve.json").write_text(json.dumps(curve), encoding="utf-8")
         train.report(curve[-1], checkpoint=train.Checkpoint.from_directory(folder))
 
 
-def resume(network: torch.nn.Module, optimiser: torch.optim.Optimizer, checkpoint: Any) -> Curve:
+def resume(
+    network: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    checkpoint: Any,
+    *,
+    average: WeightAverage | None,
+) -> Curve:
     """Load the last registered checkpoint, if there is one, and return the curve so far."""
     if checkpoint is None:
         return []
     with checkpoint.as_directory() as folder:
-        _bare(network).load_state_dict(load_file(f"{folder}/weights.safetensors"))
+        bare(network).load_state_dict(load_file(f"{folder}/{WEIGHTS}"))
+        if average is not None:
+            with safe_open(f"{folder}/{AVERAGE}", framework="pt") as file:
+                average.load(load_file(f"{folder}/{AVERAGE}"), steps=int(file.metadata()["steps"]))
         optimiser.load_state_dict(torch.load(f"{folder}/optimiser.pt", weights_only=True))
         curve: Curve = json.loads(Path(folder, "curve.json").read_text(encoding="utf-8"))
     return curve
@@ -74,11 +97,15 @@ def go_on_from(network: torch.nn.Module, model: Model, *, channels: tuple[int, .
 
 
 def keep_model(store: Store, pins: ModelPins, checkpoint: Path, prediction: PredictionSettings) -> Model:
-    """Put a checkpoint's weights and curve into the store, with all that predicting needs to know."""
+    """Put a checkpoint's weights and curve into the store, with all that predicting needs to know.
+
+    The weights are their average where the training kept one.
+    """
+    averaged = checkpoint / AVERAGE
     said = prediction.model_dump(mode="json", exclude={"classes", "activation"})
     return store.write_model(
         pins,
-        checkpoint / "weights.safetensors",
+        averaged if averaged.exists() else checkpoint / WEIGHTS,
         json.loads((checkpoint / "curve.json").read_text(encoding="utf-8")),
         network={k: v for k, v in said.items() if k not in PREPROCESSING},
         classes=channels_of(prediction.activation, prediction.classes),
@@ -109,7 +136,7 @@ def _shape(said: Any) -> dict[str, Any]:
     return first | {k: v for k, v in said.items() if k != "channels"}
 
 
-def _bare(network: torch.nn.Module) -> torch.nn.Module:
+def bare(network: torch.nn.Module) -> torch.nn.Module:
     """The network itself, without DDP around it."""
     inner = getattr(network, "module", network)
     assert isinstance(inner, torch.nn.Module)

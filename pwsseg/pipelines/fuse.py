@@ -13,7 +13,7 @@ from pwsseg.arrays.stability import disagreement
 from pwsseg.arrays.targets import DIVIDE, FUSE, TargetRules
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
-from pwsseg.pipelines.progress import Progress
+from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.publish import publish
 from pwsseg.pipelines.sources import Sources
 from pwsseg.rounds import RoundSettings
@@ -27,6 +27,8 @@ def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
     pins = target_pins(sources)
     if existing := store.published(pins):
         return existing
+    for case, why in sources.left_out.items():
+        say(f"  {case} is left out of training: it {why}")
     chosen, notes = _select(sources, resources)
     draft = store.draft(pins)
     waiting = [c for c in chosen if c not in draft.committed()]

@@ -21,6 +21,7 @@ from pwsseg.formats.reading import read_volume, source_digest
 from pwsseg.formats.volume import Volume
 from pwsseg.pipelines.annotation import FIX, newest_annotation, next_pins, publish_next
 from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.leakage import fingerprint_of
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.progress import Progress
 from pwsseg.store import AnnotationPins, Layer, LayerDraft, Source, Store
@@ -105,7 +106,12 @@ def _ingest_scan(item: Item, *, location: str, any_range: bool) -> Item:
         item.fields["labels_digest"] = source_digest(labels_path)
     source = Source(format="dicom" if path.is_dir() else "nifti", name=path.name, digest=source_digest(path))
     Store.open(location).write_scan(
-        item.case, scan.array, scan.geometry, source=source, split=item.fields["split"]
+        item.case,
+        scan.array,
+        scan.geometry,
+        source=source,
+        split=item.fields["split"],
+        fingerprint=fingerprint_of(scan),
     )
     return item
 

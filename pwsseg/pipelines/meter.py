@@ -1,20 +1,43 @@
-"""Epochs of a training on their way to the terminal."""
+"""Epochs of a training on their way to the terminal, and to TensorBoard where it was asked for."""
 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 from pwsseg.pipelines.progress import Progress
+from pwsseg.values import SettingsError
+
+_boards: list[Path] = []
+
+
+def tensorboard_to(folder: Path) -> None:
+    """Write every training's curve of this process into `folder`, a run a training.
+
+    Raises SettingsError when the folder can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"--tensorboard {folder} can't be made ({error.strerror}); give another folder"
+        ) from error
+    _boards[:] = [folder.absolute()]
 
 
 class EpochMeter:
-    """Shows epochs in the driver while fit() blocks: workers add rows to an actor, a thread reads them."""
+    """Shows epochs in the driver while fit() blocks: workers add rows to an actor, a thread reads them.
 
-    def __init__(self, name: str, epochs: int) -> None:
+    A training that is resumed under the same `run` goes on in the same curves.
+    """
+
+    def __init__(self, name: str, epochs: int, *, run: str) -> None:
         import ray
+        from tensorboardX import SummaryWriter
 
         self.actor = ray.remote(num_cpus=0)(_Rows).remote()
         self._progress = Progress(f"{name} · train", epochs, unit="epochs")
+        self._boards = [SummaryWriter(str(folder / run)) for folder in _boards]
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -24,14 +47,25 @@ class EpochMeter:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        for board in self._boards:
+            board.close()
         self._progress.close()
 
     def _watch(self) -> None:
+        ended = False
+        while not ended:
+            ended = self._ended.wait(0.5)
+            self._show()  # once more after the end: the last epoch is shown, too
+
+    def _show(self) -> None:
         import ray
 
-        while not self._ended.wait(0.5):
-            for row in ray.get(self.actor.take.remote()):
-                self._progress.step(note=f"loss {row['loss']:.3f}")
+        for row in ray.get(self.actor.take.remote()):
+            self._progress.step(note=f"loss {row['loss']:.3f}")
+            for board in self._boards:
+                for name, value in row.items():
+                    if name != "epoch":
+                        board.add_scalar(f"train/{name}", value, int(row["epoch"]))
 
 
 class _Rows:

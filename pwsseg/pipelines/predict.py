@@ -6,6 +6,7 @@ predict_files(model, files, out, resources) -> ...            # images in, NIfTI
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -17,6 +18,7 @@ from pwsseg.networks.prediction import PredictionSettings
 from pwsseg.pipelines.checkpoints import prediction_settings
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.finder import AbdomenFinder
+from pwsseg.pipelines.gate import check_drift
 from pwsseg.pipelines.labeller import load_labeller
 from pwsseg.pipelines.models import AnyModel, coarse_of
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
@@ -29,10 +31,13 @@ from pwsseg.store.digests import code_digest
 from pwsseg.values import Geometry
 
 
-def predict_layer(store: Store, sources: Sources, model: Model, resources: Resources) -> Layer:
+def predict_layer(
+    store: Store, sources: Sources, model: Model, resources: Resources, *, accept_drift: str | None = None
+) -> Layer:
     """Predict and publish a round's layer; the same pins give the layer that is already there.
 
     Cases with a commit record are done; the others are predicted, in whatever run that is.
+    Labels that drift beyond the round's limits are published only with a reason in `accept_drift`.
     """
     settings = sources.settings
     pins = layer_pins(sources, model)
@@ -56,7 +61,8 @@ def predict_layer(store: Store, sources: Sources, model: Model, resources: Resou
         resources=resources,
         progress=Progress(f"{settings.name} · predict", len(waiting)),
     )
-    return publish(draft, sources.predicted, items)
+    gate = partial(check_drift, store, draft, sources, resources, accept=accept_drift)
+    return publish(draft, sources.predicted, items, gate=gate)
 
 
 def layer_pins(sources: Sources, model: Model) -> PredictionPins:

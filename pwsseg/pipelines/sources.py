@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pwsseg.arrays.fusion import known_classes
+from pwsseg.pipelines.leakage import leaks
 from pwsseg.rounds import ANNOTATION, RoundSettings
 from pwsseg.store import Layer, Model, Pin, Store
 from pwsseg.store.digests import json_digest
@@ -32,6 +33,8 @@ class Sources:
     annotated: dict[str, frozenset[int]]
     """The annotated classes of every training case, of those that the round is about."""
     validation: tuple[str, ...]
+    left_out: dict[str, str]
+    """Training scans that show what a held-out one shows, and why that is said (pipelines/leakage.py)."""
     scans: str
     """Digest over all scans of the store: with another scan among them the round is another."""
 
@@ -70,7 +73,8 @@ class Sources:
 
     def pinned_settings(self) -> dict[str, Any]:
         """What layers pin beside their parents: the round's settings, and the scans of the store."""
-        return self.settings.pinned() | {"scans": self.scans}
+        leaks = {"left_out": self.left_out} if self.left_out else {}
+        return self.settings.pinned() | {"scans": self.scans} | leaks
 
     def _role(self, case: str) -> str:
         roles = self.settings.science.cases
@@ -95,7 +99,9 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
     layers = {name: _parent(store, name, settings) for name in science.learns_from if name != ANNOTATION}
     annotated = {case: frozenset(annotation.entry(case).annotated_classes) for case in annotation.cases()}
     least = frozenset(science.labelled_at_least)
-    training = store.cases(split="training")
+    scans = {case: store.scan(case).record for case in store.cases()}
+    left_out = leaks(scans)
+    training = [c for c, scan in scans.items() if scan.split == "training" and c not in left_out]
     kinds = {case: kind_of(annotated.get(case, frozenset()), least) for case in training}
     if "full" not in kinds.values():
         raise SettingsError(
@@ -112,8 +118,9 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
         starts_from=starting_model(store, settings),
         kinds=kinds,
         annotated={case: annotated.get(case, frozenset()) & set(science.classes) for case in training},
-        validation=tuple(store.cases(split="validation")),
-        scans=json_digest([[case, store.scan(case).digest] for case in store.cases()]),
+        validation=tuple(c for c, scan in scans.items() if scan.split == "validation"),
+        left_out=left_out,
+        scans=json_digest([[case, scan.digest] for case, scan in scans.items()]),
     )
 
 

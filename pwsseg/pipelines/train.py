@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from pwsseg.networks import losses
+from pwsseg.networks.averaging import WeightAverage
 from pwsseg.networks.precision import autocast
 from pwsseg.networks.schedules import learning_rate
 from pwsseg.networks.supervision import (
@@ -24,7 +25,7 @@ from pwsseg.networks.supervision import (
     sum_of,
     supervised_terms,
 )
-from pwsseg.pipelines.checkpoints import go_on_from, keep_model, report_epoch, resume, shared_scratch
+from pwsseg.pipelines.checkpoints import bare, go_on_from, keep_model, report_epoch, resume, shared_scratch
 from pwsseg.pipelines.cluster import Resources, check_code
 from pwsseg.pipelines.feed import FeedPlan, PatchFeed
 from pwsseg.pipelines.meter import EpochMeter
@@ -77,7 +78,7 @@ def _fit(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     gpu = resources.gpus > 0
-    meter = EpochMeter(settings.name, settings.epochs)
+    meter = EpochMeter(settings.name, settings.epochs, run=scratch.name)
     trainer = TorchTrainer(
         _train_in_worker,
         train_loop_config={
@@ -137,11 +138,13 @@ def _train_in_worker(config: dict[str, Any]) -> None:
     if config["starts_from"]:
         location, model = config["starts_from"]
         go_on_from(network, Store.open(location).model(model), channels=settings.channels)
+    decay = settings.science.weight_average
+    average = WeightAverage(network.to(device), decay=decay) if decay else None
     network = prepare_model(network)
     optimiser = torch.optim.Adam(
         network.parameters(), betas=settings.science.betas, weight_decay=settings.science.weight_decay
     )
-    curve = resume(network, optimiser, train.get_checkpoint())
+    curve = resume(network, optimiser, train.get_checkpoint(), average=average)
     feed = PatchFeed(config["plan"], settings, rank=rank, workers=workers)
     terms_of = _step_terms(settings, network)
     for epoch in range(len(curve), settings.epochs):
@@ -159,13 +162,15 @@ def _train_in_worker(config: dict[str, Any]) -> None:
             torch.autograd.backward(total)
             torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
             optimiser.step()
+            if average is not None:
+                average.update(bare(network))
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(term)
         means = {name: value / settings.stage.steps_an_epoch for name, value in sums.items()}
         curve.append({"epoch": epoch, "rate": rate, "loss": sum(means.values()), **means})
         if rank == 0:
             config["meter"].add.remote(curve[-1])
-        report_epoch(network, optimiser, curve, rank)
+        report_epoch(network, optimiser, curve, rank, average=average)
 
 
 def _step_terms(

@@ -1,10 +1,11 @@
 """The versioned store: scans, label layers, models; Zarr v3 groups with records, see `zarr_schema/`."""
 
-from pwsseg.store.draft import LayerDraft
+from pwsseg.store.draft import LayerDraft, Proof
 from pwsseg.store.layer import Layer
 from pwsseg.store.model import Model
 from pwsseg.store.prepared import PreparedCache
 from pwsseg.store.records import (
+    AcceptedDrift,
     AnnotationPins,
     CaseRecord,
     FusionPins,
@@ -21,6 +22,7 @@ from pwsseg.store.scan import Scan
 from pwsseg.store.store import Store
 
 __all__ = [
+    "AcceptedDrift",
     "AnnotationPins",
     "CaseRecord",
     "FusionPins",
@@ -33,6 +35,7 @@ __all__ = [
     "Pin",
     "PredictionPins",
     "PreparedCache",
+    "Proof",
     "RetirementRecord",
     "Scan",
     "ScanRecord",

@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 
 from pwsseg.store.digests import array_digest, bytes_digest, layer_digest
 from pwsseg.store.documents import ARRAY, group_bytes, labels_metadata
-from pwsseg.store.layer import MANIFEST, Layer, case_path, layer_path, read_case
+from pwsseg.store.layer import MANIFEST, Layer, case_path, layer_path, read_case, read_labels
 from pwsseg.store.objects import Objects
-from pwsseg.store.records import CaseRecord, LayerRecord, PredictionPins, Published, now
+from pwsseg.store.records import (
+    AcceptedDrift,
+    CaseRecord,
+    LayerRecord,
+    PredictionPins,
+    Published,
+    now,
+)
 from pwsseg.store.scan import Scan, open_scan
 from pwsseg.store.tables import manifest_bytes, read_rows
 from pwsseg.store.versions import Room
@@ -26,6 +33,25 @@ DISCARDED = "discarded"
 def layer_room(objects: Objects) -> Room[LayerRecord]:
     """The store's layers, drafts too."""
     return Room(objects, "layers", GROUP, LayerRecord, lambda record: group_bytes(record, arrays={}))
+
+
+class Proof:
+    """Reads the committed cases of a draft for whoever judges it; nothing can be pinned to them. Pickles."""
+
+    def __init__(self, objects: Objects, draft: str) -> None:
+        self._objects = objects
+        self._draft = draft
+
+    def entry(self, case: str) -> CaseRecord:
+        """The record of a committed case; StoreError when it is not there."""
+        record = read_case(self._objects, self._draft, case)
+        if record is None:
+            raise StoreError(f"draft {self._draft} has no labels for case {case!r} yet")
+        return record
+
+    def labels(self, case: str) -> NDArray[np.uint8]:
+        """The label volume (z, y, x) of a committed case, on the scan's grid."""
+        return read_labels(self._objects, self._draft, self.entry(case))
 
 
 class LayerDraft:
@@ -112,7 +138,11 @@ class LayerDraft:
         self._check_in_time(case)
         return entry
 
-    def publish(self, cases: Iterable[str]) -> Layer:
+    def proof(self) -> Proof:
+        """What is committed so far, to be judged before it is published."""
+        return Proof(self._objects, self.id)
+
+    def publish(self, cases: Iterable[str], *, accepted_drift: AcceptedDrift | None = None) -> Layer:
         """Make exactly these cases a published layer.
 
         Checks each case, writes the manifest, then flips the state in one put. StoreError names the
@@ -133,6 +163,7 @@ class LayerDraft:
             bytes=sum(sizes[case] for case in wanted) + len(manifest),
             manifest=bytes_digest(manifest),
             digest=layer_digest((e.case, e.digest, e.annotated_classes) for e in entries),
+            accepted_drift=accepted_drift,
         )
         record = self.record.model_copy(update={"state": state})
         if layer_room(self._objects).replace(self.record, record):

@@ -35,6 +35,11 @@ def read_case(objects: Objects, layer: str, case: str) -> CaseRecord | None:
     return read_record(objects, f"{case_path(layer, case)}/{GROUP}", CaseRecord)
 
 
+def read_labels(objects: Objects, layer: str, entry: CaseRecord) -> NDArray[np.uint8]:
+    """The label volume (z, y, x) that a committed case's record speaks of; StoreError when it is damaged."""
+    return cast(NDArray[np.uint8], read_voxels(objects, case_path(layer, entry.case), entry.digest))
+
+
 class Layer:
     """Reads one published version; there is no way to write it. Pickles as location and record."""
 
@@ -89,8 +94,7 @@ class Layer:
 
     def labels(self, case: str) -> NDArray[np.uint8]:
         """The label volume (z, y, x) on the scan's grid; StoreError when absent or damaged."""
-        entry = self.entry(case)
-        return cast(NDArray[np.uint8], read_voxels(self._objects, case_path(self.id, case), entry.digest))
+        return read_labels(self._objects, self.id, self.entry(case))
 
     def stored(self, row: dict[str, Any]) -> NDArray[np.uint8]:
         """The same for who has the case's row of the manifest: one object is read instead of three."""

@@ -17,6 +17,7 @@ from pwsseg.values import Geometry, LabelSet
 FORMAT_VERSION = 1
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Fingerprint = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*=*$")]
 CaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 VersionedId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\.v[1-9][0-9]*$")]
@@ -65,7 +66,11 @@ class Source(Record):
 
 
 class ScanRecord(Record):
-    """One CT volume, int16 Hounsfield units on its native grid."""
+    """One CT volume, int16 Hounsfield units on its native grid.
+
+    `fingerprint` tells whether another scan shows the same acquisition (pwsseg/arrays/likeness.py); scans of
+    stores from before it have none.
+    """
 
     type: Literal["scan"]
     case: CaseId
@@ -73,6 +78,7 @@ class ScanRecord(Record):
     geometry: Geometry
     source: Source
     digest: Digest
+    fingerprint: Fingerprint = Field(default="", exclude_if=lambda code: not code)
 
 
 class CaseRecord(Record):
@@ -135,6 +141,14 @@ class FusionPins(LayerPins):
 Pins = Annotated[AnnotationPins | PredictionPins | FusionPins, Field(discriminator="kind")]
 
 
+class AcceptedDrift(Record):
+    """What lay beyond a round's limits when it was published, against which layer, and a person's reason."""
+
+    reason: str = Field(min_length=1)
+    since: Pin
+    found: tuple[str, ...]
+
+
 class Draft(Record):
     """Being written: no source for anything."""
 
@@ -142,7 +156,10 @@ class Draft(Record):
 
 
 class Published(Record):
-    """Complete and for ever. `manifest`: digest of the bytes of manifest.parquet."""
+    """Complete and for ever. `manifest`: digest of the bytes of manifest.parquet.
+
+    `accepted_drift` is there when the gate would have refused it.
+    """
 
     state: Literal["published"]
     created: Moment
@@ -150,6 +167,7 @@ class Published(Record):
     bytes: Count
     manifest: Digest
     digest: Digest
+    accepted_drift: AcceptedDrift | None = Field(default=None, exclude_if=lambda drift: drift is None)
 
 
 class LayerRecord(Record):

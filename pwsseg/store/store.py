@@ -162,10 +162,18 @@ class Store:
         return open_scan(self._objects, check_case_id(case))
 
     def write_scan(
-        self, case: str, hu: NDArray[np.int16], geometry: Geometry, *, source: Source, split: Split
+        self,
+        case: str,
+        hu: NDArray[np.int16],
+        geometry: Geometry,
+        *,
+        source: Source,
+        split: Split,
+        fingerprint: str = "",
     ) -> Scan:
         """Keep a scan, Hounsfield units int16 (z, y, x); the one that is there when it is the same.
 
+        `fingerprint` is what arrays/likeness.py makes of it, so that leaks are found without reading scans.
         StoreError when the id is taken by another scan or the array is not on the grid.
         """
         if check_case_id(case) in RESERVED:
@@ -173,7 +181,13 @@ class Store:
         if hu.dtype != np.int16 or hu.shape != geometry.shape:
             raise StoreError(f"scan {case} is {hu.dtype} {hu.shape}; expected int16 {geometry.shape}")
         record = ScanRecord(
-            type="scan", case=case, split=split, geometry=geometry, source=source, digest=array_digest(hu)
+            type="scan",
+            case=case,
+            split=split,
+            geometry=geometry,
+            source=source,
+            digest=array_digest(hu),
+            fingerprint=fingerprint,
         )
         path = scan_path(case)
         there = read_record(self._objects, f"{path}/{GROUP}", ScanRecord)
@@ -192,7 +206,7 @@ class Store:
         )
 
     def _same_scan(self, there: ScanRecord, record: ScanRecord) -> Scan:
-        ignored = {"source"}
+        ignored = {"source", "fingerprint"}
         if there.model_dump(exclude=ignored) != record.model_dump(exclude=ignored):
             raise StoreError(
                 f"case {record.case} is in the store with another scan ({there.source.name}); "

@@ -1,0 +1,45 @@
+"""The leakage guard: no training scan may show what a held-out scan shows.
+
+leaks({"a": record, "b": record})    # {"a": "has the voxels of the held-out b"}
+
+Equal voxels are found by the scans' digests; what was resaved, resampled or cropped by their fingerprints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pwsseg.arrays.likeness import ALIKE, fingerprint, likeness
+from pwsseg.formats.volume import Volume
+from pwsseg.store import ScanRecord
+from pwsseg.values import orientation_of, oriented
+
+
+def fingerprint_of(scan: Volume) -> str:
+    """The fingerprint of a scan of any orientation."""
+    upright = np.ascontiguousarray(orientation_of(scan.geometry).apply(scan.array))
+    return fingerprint(upright, oriented(scan.geometry).spacing)
+
+
+def leaks(scans: Mapping[str, ScanRecord]) -> dict[str, str]:
+    """Training cases that show what a held-out case shows, with the reason; `scans` are all of a store."""
+    held_out = {case: scan for case, scan in scans.items() if scan.split == "validation"}
+    training = {case: scan for case, scan in scans.items() if scan.split == "training"}
+    by_digest = {scan.digest: case for case, scan in held_out.items()}
+    found = {
+        case: f"has the voxels of the held-out {by_digest[scan.digest]}"
+        for case, scan in training.items()
+        if scan.digest in by_digest
+    }
+    others = list(held_out)
+    unlike = [case for case in training if case not in found]
+    shares = likeness([training[c].fingerprint for c in unlike], [held_out[c].fingerprint for c in others])
+    for case, row in zip(unlike, shares, strict=True):
+        if row.size and row.max() >= ALIKE:
+            found[case] = (
+                f"shows what the held-out {others[int(row.argmax())]} shows: "
+                f"they have {row.max():.0%} of their blobs in common"
+            )
+    return found

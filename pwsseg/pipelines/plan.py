@@ -1,0 +1,234 @@
+"""What a round will take, worked out without running it.
+
+plan = plan_round(settings, work, gpus=8, tflops=60.0)
+
+Shapes flow through the networks on torch's meta device (networks/cost.py), so floating-point operations are
+exact and memory is what autograd would keep. Hours are those operations at the throughput that is given;
+reading, augmenting and writing run beside them, and are not in the figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pwsseg.arrays.sliding import Shape, place_windows
+from pwsseg.networks.cost import Cost, cost_of
+from pwsseg.pipelines.sources import Kind, kind_of
+from pwsseg.rounds import ANNOTATION, CaseRoles, RoundSettings
+from pwsseg.store import Store
+from pwsseg.values import Geometry, SettingsError
+
+GPU_BYTES_A_VALUE = 2
+"""On a GPU activations are bfloat16, half of what a CPU without it keeps."""
+LABEL_BYTES_A_VOXEL = 0.006
+"""Labels of real scans as the store keeps them (docs/store.md), where a store has no layer to go by."""
+PREPARED_BYTES_A_VOXEL = 1.3
+"""Prepared float16 volumes as the store keeps them."""
+FLARE_SCAN = Geometry(
+    shape=(100, 512, 512),
+    spacing=(2.5, 0.8, 0.8),
+    origin=(0.0, 0.0, 0.0),
+    direction=(0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0),
+)
+"""A usual scan of the challenge, where no store says what scans there are."""
+FLARE_CASES = {"full": 250, "partial": 1950, "unlabelled": 1800, "validation": 100}
+"""FLARE23's cases by what is annotated in them (METHOD.md, Data)."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The scans that a round is for."""
+
+    kinds: dict[Kind, int]
+    """Training cases of each kind."""
+    predicted: list[Geometry]
+    trained: list[Geometry]
+    label_bytes_a_voxel: float
+    assumed: str
+    """What was taken for granted, in words; empty when a store said it all."""
+
+
+class NetworkPlan(NamedTuple):
+    """One network of a round: its training, and one pass over the scans."""
+
+    name: str
+    parameters: int
+    epochs: int
+    steps: int
+    patches_a_step: int
+    windows: int
+    training_flops: float
+    prediction_flops: float
+    worker_bytes: int
+    training_hours: float
+    prediction_hours: float
+
+
+class Plan(NamedTuple):
+    """A round, not run."""
+
+    round: str
+    scale: str
+    gpus: int
+    tflops: float
+    training_workers: int
+    cases: dict[str, int]
+    networks: list[NetworkPlan]
+    prepared_bytes: int
+    layer_bytes: int
+    hours: float
+    assumed: str
+
+
+def work_of(store: Store, settings: RoundSettings) -> Work:
+    """The scans of a store, by what is annotated in them.
+
+    Raises
+    ------
+    StoreError
+        When the store has no annotation.
+    """
+    annotation = store.layer(ANNOTATION)
+    least = frozenset(settings.science.labelled_at_least)
+    stated = {row["case"]: frozenset(row["annotated_classes"]) for row in annotation.manifest()}
+    kinds: dict[Kind, list[Geometry]] = {"full": [], "partial": [], "unlabelled": []}
+    held_out = []
+    for case in store.cases():
+        record = store.scan(case).record
+        if record.split == "validation":
+            held_out.append(record.geometry)
+        else:
+            kinds[kind_of(stated.get(case, frozenset()), least)].append(record.geometry)
+    voxels = sum(annotation.entry(case).geometry.voxels for case in stated)
+    return Work(
+        kinds={kind: len(scans) for kind, scans in kinds.items()},
+        predicted=[g for kind in settings.science.predicts for g in kinds[kind]] + held_out,
+        trained=[g for kind in _trained(settings.science.cases) for g in kinds[kind]],
+        label_bytes_a_voxel=annotation.state.bytes / voxels,
+        assumed="",
+    )
+
+
+def flare_work(settings: RoundSettings) -> Work:
+    """FLARE23 as the paper had it, where there is no store yet."""
+    kinds: dict[Kind, int] = {
+        "full": FLARE_CASES["full"],
+        "partial": FLARE_CASES["partial"],
+        "unlabelled": FLARE_CASES["unlabelled"],
+    }
+    predicted = sum(kinds[kind] for kind in settings.science.predicts) + FLARE_CASES["validation"]
+    trained = sum(kinds[kind] for kind in _trained(settings.science.cases))
+    size = " x ".join(str(n) for n in FLARE_SCAN.shape)
+    return Work(
+        kinds=kinds,
+        predicted=[FLARE_SCAN] * predicted,
+        trained=[FLARE_SCAN] * trained,
+        label_bytes_a_voxel=LABEL_BYTES_A_VOXEL,
+        assumed=f"no store: FLARE23's numbers of cases, each {size} voxels of 2.5 x 0.8 x 0.8 mm (z, y, x)",
+    )
+
+
+def plan_round(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -> Plan:
+    """Work out a round at `tflops` (10^12 operations a second that a GPU sustains) on `gpus` GPUs.
+
+    Training takes as many GPUs as the scale has training workers, prediction all of them. Scans of a cascade
+    are counted whole, so boxes make it less.
+
+    Raises
+    ------
+    SettingsError
+        When there are fewer GPUs than training workers.
+    """
+    workers = settings.scale.training_workers
+    if gpus < workers:
+        raise SettingsError(
+            f"scale {settings.scale_name} trains on {workers} workers with a GPU each, and {gpus} are given; "
+            f"give --gpus {workers} or more, or lower training_workers in the scale"
+        )
+    parts = [part for part in (settings.coarse, settings) if part is not None]
+    networks = [_network(part, work, gpus=gpus, tflops=tflops) for part in parts]
+    scans = work.trained + work.predicted
+    prepared = sum(PREPARED_BYTES_A_VOXEL * _voxels(g, part) for part in parts for g in scans)
+    native = sum(g.voxels for g in (*work.predicted, *work.trained))
+    return Plan(
+        round=settings.name,
+        scale=settings.scale_name,
+        gpus=gpus,
+        tflops=tflops,
+        training_workers=workers,
+        cases={str(k): n for k, n in work.kinds.items()}
+        | {"trained": len(work.trained), "predicted": len(work.predicted)},
+        networks=networks,
+        prepared_bytes=int(prepared),
+        layer_bytes=int(native * work.label_bytes_a_voxel),
+        hours=sum(n.training_hours + n.prediction_hours for n in networks),
+        assumed=work.assumed,
+    )
+
+
+def _network(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -> NetworkPlan:
+    stage, workers = settings.stage, settings.scale.training_workers
+    learning = _cost(settings, settings.science.supervision)
+    one = _cost(settings, "plain")
+    passes = 2 if settings.science.supervision == "cross" and settings.science.predict_with == "mean" else 1
+    unlabelled = stage.unlabelled_batch if settings.science.cases.unlabelled == "unlabelled" else 0
+    patches = stage.labelled_batch + unlabelled
+    steps = settings.epochs * stage.steps_an_epoch
+    windows = sum(_windows(geometry, settings) for geometry in work.predicted)
+    training = float(steps * patches * learning.training_flops)
+    prediction = float(windows * passes * one.flops)
+    a_second = tflops * 1e12
+    return NetworkPlan(
+        name=settings.name,
+        parameters=learning.parameters,
+        epochs=settings.epochs,
+        steps=steps,
+        patches_a_step=patches,
+        windows=windows,
+        training_flops=training,
+        prediction_flops=prediction,
+        worker_bytes=learning.training_state_bytes
+        + -(-patches // workers) * learning.kept_bytes * GPU_BYTES_A_VALUE // 4,
+        training_hours=training / (workers * a_second) / 3600,
+        prediction_hours=prediction / (gpus * a_second) / 3600,
+    )
+
+
+def _cost(settings: RoundSettings, supervision: str) -> Cost:
+    return cost_of(
+        settings.network,
+        channels=len(settings.channels),
+        patch=settings.stage.patch,
+        supervision="cross" if supervision == "cross" else "plain",
+    )
+
+
+def _trained(roles: CaseRoles) -> Iterator[Kind]:
+    """The kinds of case that a round learns from, with or without labels."""
+    yield "full"
+    if roles.partial != "dropped":
+        yield "partial"
+    if roles.unlabelled != "dropped":
+        yield "unlabelled"
+
+
+def _windows(geometry: Geometry, settings: RoundSettings) -> int:
+    if settings.stage.resized:
+        return 1
+    return len(
+        place_windows(_shape(geometry, settings), settings.stage.patch, overlap=settings.scale.overlap)
+    )
+
+
+def _voxels(geometry: Geometry, settings: RoundSettings) -> int:
+    z, y, x = _shape(geometry, settings)
+    return z * y * x
+
+
+def _shape(geometry: Geometry, settings: RoundSettings) -> Shape:
+    """What a whole scan is prepared to; a tumor round's box is unknown before, and smaller."""
+    if settings.stage.resized:
+        return settings.stage.patch
+    return geometry.resampled(settings.scale.spacing).shape

@@ -1,0 +1,128 @@
+"""One acquisition is known again after resaving and cropping, and two people are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pwsseg.arrays.likeness import ALIKE, fingerprint, likeness
+from pwsseg.arrays.phantom import make_phantom
+from pwsseg.arrays.resampling import resample_scan
+from pwsseg.formats.reading import read_volume
+from pwsseg.pipelines.leakage import fingerprint_of, leaks
+from pwsseg.store import ScanRecord, Source
+from pwsseg.values import Geometry, orientation_of, oriented
+
+PEOPLE = ("crlm1004", "gate449", "s0024", "s0028", "ts")
+Scan = tuple[NDArray[np.int16], tuple[float, float, float]]
+
+
+@pytest.fixture(scope="module")
+def people(shared_data: Path) -> dict[str, Scan]:
+    """Real scans seen the usual way, with their spacing."""
+    found = {}
+    for name in PEOPLE:
+        volume = read_volume(shared_data / "flare" / "imagesTr" / f"{name}_0000.nii.gz")
+        upright = np.ascontiguousarray(orientation_of(volume.geometry).apply(volume.array))
+        found[name] = upright, oriented(volume.geometry).spacing
+    return found
+
+
+def noisy(scan: Scan) -> Scan:
+    array, spacing = scan
+    return (array + np.random.default_rng(0).normal(0, 10, array.shape)).astype(np.int16), spacing
+
+
+def rescaled(scan: Scan) -> Scan:
+    return (scan[0] * 1.03 + 7).astype(np.int16), scan[1]
+
+
+def cropped(scan: Scan) -> Scan:
+    """A seventh and a little from each side, not by whole voxels of the fingerprint's grid."""
+    array, spacing = scan
+    z, y, x = (n // 7 for n in array.shape)
+    return np.ascontiguousarray(array[z:-z, y + 1 : -(y + 3), x + 2 : -(x + 1)]), spacing
+
+
+def thick(scan: Scan) -> Scan:
+    array, (z, y, x) = scan
+    slices = max(1, round(array.shape[0] * z / 5.0))
+    resampled = resample_scan(array, (slices, *array.shape[1:]))
+    return resampled.astype(np.int16), (array.shape[0] * z / slices, y, x)
+
+
+def coarse(scan: Scan) -> Scan:
+    array, (z, y, x) = scan
+    return np.ascontiguousarray(array[:, ::2, ::2]), (z, 2 * y, 2 * x)
+
+
+@pytest.mark.parametrize("changed", [noisy, rescaled, cropped, thick, coarse])
+def test_a_changed_copy_is_like_its_scan_alone(
+    people: dict[str, Scan], changed: Callable[[Scan], Scan]
+) -> None:
+    copies = [fingerprint(*changed(scan)) for scan in people.values()]
+    shares = likeness(copies, [fingerprint(*scan) for scan in people.values()])
+    assert ((shares >= ALIKE) == np.eye(len(people), dtype=bool)).all(), shares
+
+
+def test_phantoms_of_one_corpus_are_different_people() -> None:
+    codes = []
+    for case in range(8):
+        phantom = make_phantom(0, case, tumors=1)
+        upright = np.ascontiguousarray(orientation_of(phantom.geometry).apply(phantom.hu))
+        codes.append(fingerprint(upright, oriented(phantom.geometry).spacing))
+    shares = likeness(codes, codes)
+    assert ((shares >= ALIKE) == np.eye(len(codes), dtype=bool)).all(), shares
+
+
+def test_scan_without_blobs_is_like_none_and_says_nothing() -> None:
+    even = np.zeros((40, 40, 40), np.int16)
+    assert fingerprint(even, (4.0, 4.0, 4.0)) == ""
+    assert fingerprint(even[:3], (4.0, 4.0, 4.0)) == ""
+    assert likeness(["", ""], [""]).tolist() == [[0.0], [0.0]]
+    assert likeness([""], []).shape == (1, 0)
+
+
+def test_fingerprint_is_for_ever(people: dict[str, Scan]) -> None:
+    """Stores keep fingerprints: another way of making them would not find copies of old scans."""
+    assert fingerprint(*people["ts"])[:48] == "BwAzAE4AcOP+PU0NVkBt5O/IXMpAjSQANAA0AFRzCCdk3lpS"
+
+
+def test_guard_names_equal_and_cropped_scans_and_no_others(people: dict[str, Scan]) -> None:
+    def record(case: str, split: str, scan: Scan, digest: str) -> ScanRecord:
+        direction = (0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0)
+        geometry = Geometry(shape=scan[0].shape, spacing=scan[1], origin=(0.0, 0.0, 0.0), direction=direction)
+        return ScanRecord.model_validate(
+            {
+                "type": "scan",
+                "case": case,
+                "split": split,
+                "geometry": geometry,
+                "source": Source(format="nifti", name=f"{case}.nii.gz", digest="5" * 64),
+                "digest": digest * 64,
+                "fingerprint": fingerprint(*scan),
+            }
+        )
+
+    held, other = people["s0024"], people["ts"]
+    scans = {
+        "held": record("held", "validation", held, "a"),
+        "twin": record("twin", "training", held, "a"),
+        "crop": record("crop", "training", cropped(held), "b"),
+        "other": record("other", "training", other, "c"),
+    }
+    found = leaks(scans)
+    assert set(found) == {"twin", "crop"}
+    assert "has the voxels of the held-out held" in found["twin"]
+    assert "shows what the held-out held shows" in found["crop"]
+
+
+def test_fingerprint_does_not_depend_on_how_the_file_lies(shared_data: Path) -> None:
+    volume = read_volume(shared_data / "flare" / "imagesTr" / "ts_0000.nii.gz")
+    upright = oriented(volume.geometry)
+    array = np.ascontiguousarray(orientation_of(volume.geometry).apply(volume.array))
+    assert fingerprint_of(volume) == fingerprint_of(type(volume)(array, upright))
