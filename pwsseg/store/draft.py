@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from pwsseg.store.digests import array_digest, bytes_digest, layer_digest
 from pwsseg.store.documents import ARRAY, group_bytes, labels_metadata
 from pwsseg.store.layer import MANIFEST, Layer, case_path, layer_path, read_case, read_labels
 from pwsseg.store.objects import Objects
+from pwsseg.store.parallel import side_by_side
 from pwsseg.store.records import (
     AcceptedDrift,
     CaseRecord,
@@ -20,7 +22,7 @@ from pwsseg.store.records import (
     Published,
     now,
 )
-from pwsseg.store.scan import Scan, open_scan
+from pwsseg.store.scan import READERS, Scan, open_scan
 from pwsseg.store.tables import manifest_bytes, read_rows
 from pwsseg.store.versions import Room
 from pwsseg.store.volumes import GROUP, keep_array
@@ -279,12 +281,14 @@ class LayerDraft:
             )
 
     def _checked(self, cases: list[str]) -> list[CaseRecord]:
-        entries = {case: read_case(self._objects, self.id, case) for case in cases}
+        read = partial(read_case, self._objects, self.id)
+        entries = dict(zip(cases, side_by_side(read, cases, READERS), strict=True))
         missing = [case for case, entry in entries.items() if entry is None]
         if missing:
             raise StoreError(f"layer {self.id} can't be published: {_few(missing)} not written; run it again")
         found = [entry for entry in entries.values() if entry is not None]
-        moved = [e.case for e in found if not _on_grid(e, open_scan(self._objects, e.case))]
+        scans = side_by_side(partial(open_scan, self._objects), [e.case for e in found], READERS)
+        moved = [e.case for e, scan in zip(found, scans, strict=True) if not _on_grid(e, scan)]
         if moved:
             raise StoreError(f"layer {self.id} can't be published: {_few(moved)} not on the scan's grid")
         return found

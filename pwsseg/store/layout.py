@@ -18,15 +18,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
-from zarr.storage import MemoryStore
 
 from pwsseg.store.shards import shard_of
 
 Purpose = Literal["scan", "labels", "prepared"]
 Shape = tuple[int, int, int]
+Codec = Any
+"""A codec of zarr's, or as an array's `zarr.json` says it."""
 AXES = ("z", "y", "x")
 CHUNK = "c/0/0/0"
 """Key of the one object that holds an array's voxels."""
@@ -39,7 +38,7 @@ class Layout:
     dtype: str
     chunk: Shape | None
     """Inner chunk of the shard, 0 for the whole axis; None: one plain chunk, no shard."""
-    compressor: ZstdCodec | BloscCodec
+    compressor: Codec
 
     def chunks(self, shape: Shape) -> tuple[Shape, Shape | None]:
         """Chunk shape and shard shape for a volume of `shape`."""
@@ -50,13 +49,18 @@ class Layout:
         return (z, y, x), (shard[0], shard[1], shard[2])
 
 
-def _blosc(codec: Literal["zstd", "lz4hc"], level: int) -> BloscCodec:
-    return BloscCodec(typesize=2, cname=codec, clevel=level, shuffle="shuffle")
+def _blosc(codec: Literal["zstd", "lz4hc"], level: int) -> Codec:
+    said = {"typesize": 2, "cname": codec, "clevel": level, "shuffle": "shuffle", "blocksize": 0}
+    return {"name": "blosc", "configuration": said}
+
+
+def _zstd(level: int) -> Codec:
+    return {"name": "zstd", "configuration": {"level": level, "checksum": False}}
 
 
 LAYOUTS: dict[Purpose, Layout] = {
     "scan": Layout(dtype="int16", chunk=(64, 128, 128), compressor=_blosc("zstd", 3)),
-    "labels": Layout(dtype="uint8", chunk=None, compressor=ZstdCodec(level=9)),
+    "labels": Layout(dtype="uint8", chunk=None, compressor=_zstd(9)),
     "prepared": Layout(dtype="float16", chunk=(16, 96, 96), compressor=_blosc("lz4hc", 5)),
 }
 
@@ -71,6 +75,9 @@ def encode(array: NDArray[Any], purpose: Purpose) -> dict[str, bytes]:
 
 def encoded(array: NDArray[Any], layout: Layout, purpose: str) -> dict[str, bytes]:
     """As `encode`, in any layout; TypeError names the `purpose` when the array isn't fit for it."""
+    import zarr  # here, since most commands only read, which needs no zarr: it takes a sixth of a second
+    from zarr.storage import MemoryStore
+
     if array.dtype.name != layout.dtype or array.ndim != 3:
         raise TypeError(f"{purpose} must be {layout.dtype} (z, y, x), not {array.dtype} {array.shape}")
     shape = (array.shape[0], array.shape[1], array.shape[2])
@@ -82,7 +89,7 @@ def encoded(array: NDArray[Any], layout: Layout, purpose: str) -> dict[str, byte
         dtype=layout.dtype,
         chunks=chunks,
         shards=shards,
-        compressors=[layout.compressor, Crc32cCodec()],
+        compressors=[layout.compressor, {"name": "crc32c"}],
         fill_value=0,
         dimension_names=AXES,
         config={"write_empty_chunks": True},

@@ -11,17 +11,18 @@ import threading
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import obstore
-import zarr
 from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
 from obstore.store import LocalStore
-from zarr.storage import ObjectStore
 
 from pwsseg.store.failures import NO_BUCKET, answer_lost, in_words
 from pwsseg.store.handover import forget_successor, replace_file
 from pwsseg.store.location import Backend, connect
+
+if TYPE_CHECKING:
+    import zarr
 
 ATTEMPTS = 4
 """How often a conditional put is sent whose answer was lost; obstore itself doesn't repeat these."""
@@ -138,6 +139,9 @@ class Objects:
 
     def array(self, path: str) -> zarr.Array[Any]:
         """The Zarr array stored at `path`, to be sliced; reads nothing but its metadata."""
+        import zarr  # here, for the reason that layout.py gives
+        from zarr.storage import ObjectStore
+
         return zarr.open_array(ObjectStore(self._store, read_only=True), path=path, mode="r", zarr_format=3)
 
     def _ranges(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
