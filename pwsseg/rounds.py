@@ -44,7 +44,7 @@ class CaseRoles(_Settings):
 
     full: Literal["annotated", "fused"]
     """P_O: the annotated classes include `labelled_at_least`."""
-    partial: Literal["fused", "unlabelled", "dropped"]
+    partial: Literal["annotated", "fused", "unlabelled", "dropped"]
     """P_OT: annotated, but less."""
     unlabelled: Literal["fused", "unlabelled", "dropped"]
     """U: no annotation."""
