@@ -20,6 +20,7 @@ from pwsseg.pipelines.needs import check_needs
 from pwsseg.pipelines.predict import predict_layer
 from pwsseg.pipelines.prepare import prepare_scans
 from pwsseg.pipelines.progress import say
+from pwsseg.pipelines.representatives import choose_representatives
 from pwsseg.pipelines.sources import pin_sources
 from pwsseg.pipelines.train import train_model
 from pwsseg.rounds import RoundSettings, load_round, round_names
@@ -34,6 +35,7 @@ def run_round(
     """One round of Algorithm 1, from published layers to a new published layer."""
     before = {r.id for r in store.layers()}
     sources = pin_sources(store, settings)
+    sources = choose_representatives(store, sources, resources)
     targets = fuse_targets(store, sources, resources)
     sources = in_boxes(store, sources, targets, resources)
     prepare_scans(store, sources, resources)

@@ -67,6 +67,15 @@ class Selection(_Settings):
     """The share of unlabelled cases that is kept: FLARE22's winner kept 1924 of 2000."""
 
 
+class Representatives(_Settings):
+    """Only some unlabelled scans are learnt from, those that cover all (rule `farthest-point`)."""
+
+    keep: Fraction
+    """The share of unlabelled cases that is kept."""
+    encoder: str
+    """The round whose newest model describes the scans; `untrained` for this round's network as it begins."""
+
+
 class DriftLimits(_Settings):
     """How far labels may drift from those before them and still be published without a person's word."""
 
@@ -94,6 +103,7 @@ class Science(_Settings):
     tumor_division: TumorDivision | None = None
     fusion: TumorRule
     selection: Selection | None = None
+    representatives: Representatives | None = None
     supervision: Supervision
     ramp_up: bool
     predict_with: Literal["f1", "mean"]
@@ -322,6 +332,8 @@ def _science_faults(science: Science, folder: Path) -> Iterator[str]:
         yield "cases are fused, but learns_from names no round with pseudo labels; add one"
     if "unlabelled" in (roles.partial, roles.unlabelled) and science.supervision == "plain":
         yield "plain supervision can't learn from unlabelled cases; say dropped"
+    if science.representatives and "unlabelled" not in (roles.partial, roles.unlabelled):
+        yield "[representatives] chooses among unlabelled cases, and no kind of case is unlabelled; remove it"
     if science.clip_hu[0] >= science.clip_hu[1]:
         yield f"clip_hu must be (low, high), found {science.clip_hu}"
     compared = science.selection.over if science.selection else ()

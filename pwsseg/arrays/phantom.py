@@ -195,7 +195,7 @@ def _add_tumor(vary: Vary, canvas: Canvas, person: Person) -> None:
     near, distance = canvas.distances(person.shapes[host])
     own = canvas.labels[near] == host
     near, depth = near[own], -distance[own]
-    radius = min(vary.between(9, 30), float(depth.max()) + 3)
+    radius = min(vary.between(11, 30), float(depth.max()) + 3)
     # Growths of a hollow organ sit in its wall, others may lie anywhere.
     hollow = host in (organs.STOMACH, organs.DUODENUM)
     fits = depth < 6 if hollow else depth >= min(0.5 * radius, 0.7 * float(depth.max()))
@@ -212,9 +212,9 @@ def _add_tumor(vary: Vary, canvas: Canvas, person: Person) -> None:
 
 
 def _paint_tumor(vary: Vary, canvas: Canvas, mass: Shape, *, host: int, base: float) -> None:
-    contrast = vary.between(60, 110) if vary.chance(0.2) else -vary.between(80, 125)
+    contrast = vary.between(60, 110) if vary.chance(0.12) else -vary.between(80, 125)
     if host in (organs.STOMACH, organs.DUODENUM):
-        contrast = vary.between(0, 25)
+        contrast = -vary.between(20, 60)
     near, distance = canvas.distances(mass)
     mine = np.isin(canvas.labels[near], (host, FLARE23.tumor))
     near, distance = near[mine], distance[mine]
@@ -240,8 +240,8 @@ class CorpusPlan:
 
     organs: int = 10
     five_organs: int = 2
-    five_organs_and_tumor: int = 10
-    tumor_only: int = 5
+    five_organs_and_tumor: int = 12
+    tumor_only: int = 6
     unannotated: int = 5
     validation: int = 10
 

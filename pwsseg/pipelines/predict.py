@@ -71,6 +71,8 @@ def layer_pins(sources: Sources, model: Model) -> PredictionPins:
     rules = [f"predict:{settings.science.predict_with}"]
     if settings.science.post_processing.largest_component:
         rules.append("post:largest-component")
+    if settings.science.representatives:
+        rules.append(f"select:farthest-point:{settings.science.representatives.keep:g}")
     return PredictionPins(
         name=settings.name,
         kind="prediction",

@@ -15,6 +15,8 @@ from pwsseg.store import Layer, Model, Pin, Store
 from pwsseg.store.digests import json_digest
 from pwsseg.values import SettingsError, StoreError
 
+UNTRAINED = "untrained"
+"""What [representatives] says for a network that nothing has been taught."""
 Kind = Literal["full", "partial", "unlabelled"]
 
 
@@ -35,8 +37,12 @@ class Sources:
     validation: tuple[str, ...]
     left_out: dict[str, str]
     """Training scans that show what a held-out one shows, and why that is said (pipelines/leakage.py)."""
+    described_by: Model | None
+    """The model whose encoder describes scans when representatives are chosen."""
     scans: str
     """Digest over all scans of the store: with another scan among them the round is another."""
+    passed_over: frozenset[str] = frozenset()
+    """Unlabelled cases that others represent."""
 
     @property
     def parents(self) -> tuple[Pin, ...]:
@@ -52,7 +58,7 @@ class Sources:
     @property
     def unlabelled(self) -> list[str]:
         """Cases that cross supervision sees without labels."""
-        return [c for c in self.kinds if self._role(c) == "unlabelled"]
+        return [c for c in self.kinds if self._role(c) == "unlabelled" and c not in self.passed_over]
 
     @property
     def predicted(self) -> list[str]:
@@ -73,8 +79,12 @@ class Sources:
 
     def pinned_settings(self) -> dict[str, Any]:
         """What layers pin beside their parents: the round's settings, and the scans of the store."""
-        leaks = {"left_out": self.left_out} if self.left_out else {}
-        return self.settings.pinned() | {"scans": self.scans} | leaks
+        said = self.settings.pinned() | {"scans": self.scans}
+        if self.left_out:
+            said["left_out"] = self.left_out
+        if self.described_by:
+            said["described_by"] = self.described_by.pin.model_dump()
+        return said
 
     def _role(self, case: str) -> str:
         roles = self.settings.science.cases
@@ -120,6 +130,7 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
         annotated={case: annotated.get(case, frozenset()) & set(science.classes) for case in training},
         validation=tuple(c for c, scan in scans.items() if scan.split == "validation"),
         left_out=left_out,
+        described_by=_describing(store, settings),
         scans=json_digest([[case, scan.digest] for case, scan in scans.items()]),
     )
 
@@ -142,6 +153,19 @@ def _parent(store: Store, name: str, settings: RoundSettings) -> Layer:
         )
         raise StoreError(
             f"round {settings.name} learns from layer {name}, which is not published; {remedy}"
+        ) from error
+
+
+def _describing(store: Store, settings: RoundSettings) -> Model | None:
+    asked = settings.science.representatives
+    if asked is None or asked.encoder == UNTRAINED:
+        return None
+    try:
+        return store.model(asked.encoder)
+    except StoreError as error:
+        raise StoreError(
+            f"round {settings.name} describes scans by model {asked.encoder}, which the store has not; "
+            f"run that round first, or say encoder = '{UNTRAINED}'"
         ) from error
 
 
