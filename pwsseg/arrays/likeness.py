@@ -35,7 +35,7 @@ FEWEST = 6
 """Common blobs below which two fingerprints are held to be of different acquisitions."""
 NEAR = 1.0
 """How far, in voxels of that grid along each axis, the ways of two common blobs may differ."""
-ALIKE = 0.2
+ALIKE = 0.4
 """From this share of common blobs on, two fingerprints are of one acquisition."""
 SOFT_TISSUE_HU = (-200.0, 400.0)
 
@@ -63,8 +63,8 @@ def fingerprint(scan: NDArray[np.int16], spacing: tuple[float, float, float]) ->
 def likeness(some: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
     """The share of blobs, in [0, 1], that each of `some` has in common with each of `others`: (some, others).
 
-    Common are blobs that look alike and lie the same way apart in both scans. The share is of the scan with
-    fewer blobs, so a crop is like the whole; an empty fingerprint is like none.
+    Common are blobs that look alike and lie the same way apart in both scans. The share is of those where
+    the scans overlap, in the one with fewer there, so a crop is like the whole; an empty fingerprint is like none.
     """
     ours, theirs = [_unpacked(f) for f in some], [_unpacked(f) for f in others]
     shares = np.zeros((len(ours), len(theirs)), np.float32)
@@ -77,18 +77,29 @@ def likeness(some: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
         for column, (there, _) in enumerate(theirs):
             found = agree[:, starts[column] : starts[column + 1]]
             if np.count_nonzero(found) >= FEWEST:
-                common = _moved_alike(places, there, found)
-                shares[row, column] = common / min(found.shape) if common >= FEWEST else 0.0
+                shares[row, column] = _moved_alike(places, there, found)
     return shares
 
 
-def _moved_alike(places: NDArray[np.int16], there: NDArray[np.int16], found: NDArray[np.bool_]) -> int:
-    """The most blobs whose ways from one scan to the other are one way."""
+def _moved_alike(places: NDArray[np.int16], there: NDArray[np.int16], found: NDArray[np.bool_]) -> float:
+    """The share of blobs whose ways from one scan to the other are one way, where the scans overlap then."""
     here, other = np.nonzero(found)
     ways = there[other] - places[here]
     close: NDArray[np.bool_] = np.all(np.abs(ways[:, None] - ways) <= NEAR, axis=2)
     best = close[close.sum(axis=1).argmax()]
-    return min(len(set(here[best])), len(set(other[best])))
+    common = min(len(set(here[best])), len(set(other[best])))
+    if common < FEWEST:
+        return 0.0
+    way = np.median(ways[best], axis=0)
+    return common / max(1, min(_within(places + way, there), _within(there - way, places)))
+
+
+def _within(places: NDArray[np.floating], others: NDArray[np.int16]) -> int:
+    """How many places lie where the others do: in the box around them."""
+    inside: NDArray[np.bool_] = np.all(
+        (places >= others.min(0) - NEAR) & (places <= others.max(0) + NEAR), axis=1
+    )
+    return int(np.count_nonzero(inside))
 
 
 def _blobs(response: NDArray[np.float32]) -> NDArray[np.intp]:

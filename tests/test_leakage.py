@@ -7,15 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filled_store import add_scan, annotation_pins
 from numpy.typing import NDArray
+from road import write_settings
 
 from pwsseg.arrays.likeness import ALIKE, fingerprint, likeness
 from pwsseg.arrays.phantom import make_phantom
 from pwsseg.arrays.resampling import resample_scan
 from pwsseg.formats.reading import read_volume
 from pwsseg.pipelines.leakage import fingerprint_of, leaks
-from pwsseg.store import ScanRecord, Source
-from pwsseg.values import Geometry, orientation_of, oriented
+from pwsseg.pipelines.sources import pin_sources
+from pwsseg.rounds import load_round
+from pwsseg.store import ScanRecord, Source, Store
+from pwsseg.values import FLARE23, Geometry, orientation_of, oriented
 
 PEOPLE = ("crlm1004", "gate449", "s0024", "s0028", "ts")
 Scan = tuple[NDArray[np.int16], tuple[float, float, float]]
@@ -119,6 +123,35 @@ def test_guard_names_equal_and_cropped_scans_and_no_others(people: dict[str, Sca
     assert set(found) == {"twin", "crop"}
     assert "has the voxels of the held-out held" in found["twin"]
     assert "shows what the held-out held shows" in found["crop"]
+
+
+def test_copy_of_a_held_out_scan_is_no_training_case_and_the_record_says_so(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store")
+    for case in ("case-a", "case-b"):
+        add_scan(store, case)
+    add_scan(store, "case-v", split="validation")
+    source = Source(format="nifti", name="twin.nii.gz", digest="6" * 64)
+    twin = store.scan("case-v")
+    store.write_scan("twin", twin.read(), twin.geometry, source=source, split="training")
+    organs = FLARE23.organs
+    draft = store.draft(annotation_pins().model_copy(update={"classes": organs}))
+    for case in ("case-a", "twin"):
+        draft.write(case, np.zeros(twin.geometry.shape, np.uint8), annotated_classes=organs, seconds={})
+    draft.publish(["case-a", "twin"])
+
+    sources = pin_sources(store, load_round("os1", "tiny", folder=write_settings(tmp_path / "settings")))
+    assert set(sources.kinds) == {"case-a", "case-b"}
+    assert sources.learnt == ["case-a"]
+    assert "twin" not in sources.predicted
+    left_out = {"twin": "has the voxels of the held-out case-v"}
+    assert sources.pinned_settings()["left_out"] == left_out
+
+
+def test_same_person_twice_as_real_corpora_have_it(people: dict[str, Scan], shared_data: Path) -> None:
+    """The top 90 mm of `ts`, saved again with a header that says they lie elsewhere."""
+    again = read_volume(shared_data / "flare" / "duplicate" / "ts_top_0000.nii.gz")
+    (shares,) = likeness([fingerprint_of(again)], [fingerprint(*scan) for scan in people.values()])
+    assert [name for name, share in zip(people, shares, strict=True) if share >= ALIKE] == ["ts"]
 
 
 def test_fingerprint_does_not_depend_on_how_the_file_lies(shared_data: Path) -> None:
