@@ -350,8 +350,9 @@ def _size_faults(scale: Scale) -> Iterator[str]:
         divisor = size.network.divisor
         if any(p % d for p, d in zip(size.patch, divisor, strict=True)):
             yield f"[{stage}] patch {size.patch} must be a multiple of {divisor}, the network's strides"
-        if size.labelled_batch % scale.training_workers:
-            yield (
-                f"[{stage}] labelled_batch {size.labelled_batch} can't be split evenly over "
-                f"{scale.training_workers} training workers; make it a multiple of them"
-            )
+        for key in ("labelled_batch", "unlabelled_batch"):
+            if getattr(size, key) % scale.training_workers:
+                yield (
+                    f"[{stage}] {key} {getattr(size, key)} can't be split evenly over "
+                    f"{scale.training_workers} training workers; make it a multiple of them"
+                )

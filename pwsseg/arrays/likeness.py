@@ -64,7 +64,7 @@ def likeness(some: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
     """The share of blobs, in [0, 1], that each of `some` has in common with each of `others`: (some, others).
 
     Common are blobs that look alike and lie the same way apart in both scans. The share is of those where
-    the scans overlap, in the one with fewer there, so a crop is like the whole; an empty fingerprint is like none.
+    the scans overlap, in the one with fewer there, so a crop is like the whole; an empty one is like none.
     """
     ours, theirs = [_unpacked(f) for f in some], [_unpacked(f) for f in others]
     shares = np.zeros((len(ours), len(theirs)), np.float32)

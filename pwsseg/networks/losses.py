@@ -4,7 +4,8 @@
 
 A voxel labelled 255 gives neither reward nor penalty, nor does a class that nobody speaks about in a case
 (`known` False): a voxel labelled 0 there is "background or that class", of which the marginal loss rewards
-the sum. `classes` maps channels to labels.
+the sum. `classes` maps channels to labels. In a DDP training sums run over the batches of all workers
+(workers.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from pwsseg.networks.workers import over_workers
 from pwsseg.values import UNKNOWN
 
 LossName = Literal["dice+focal", "cross-entropy+dice", "marginal-cross-entropy+dice"]
@@ -71,10 +73,16 @@ def dice_focal(
     focal = F.softplus(signed) * (squares if gamma == 2 else error.pow(gamma))
     if alpha != 0.5:  # an even balance is one number, not a volume of them
         focal = focal * (2 * (1 - alpha) + (4 * alpha - 2) * is_true)
-    true, missed = _voxels(channels, logits), _sums_on_own_voxels(error, channels)
-    heard = stated.flatten(2).any(2).any(0)
-    overlap = dice(true - missed, squares.sum(SPACE) + true - 2 * missed, true, heard=heard)
-    return overlap + 0.5 * focal.sum() / stated.sum().clamp_min(1)
+    true, missed, squared, heard, penalty, voxels = over_workers(
+        _voxels(channels, logits),
+        _sums_on_own_voxels(error, channels),
+        squares.sum(SPACE),
+        stated.flatten(2).any(2).any(0),
+        focal.sum(),
+        stated.sum(),
+    )
+    overlap = dice(true - missed, squared + true - 2 * missed, true, heard=heard > 0)
+    return overlap + 0.5 * penalty / voxels.clamp_min(1)
 
 
 def cross_entropy_dice(
@@ -119,10 +127,15 @@ def _entropy_and_dice(
     """The mean cross-entropy over labelled voxels, and Dice over the classes that are known."""
     entropy = F.nll_loss(log_probabilities, channels, ignore_index=IGNORED, reduction="sum")
     probabilities = log_probabilities.exp() * labelled[:, None].to(log_probabilities.dtype)
-    sums = _sums_on_own_voxels(probabilities, channels), probabilities.square().sum(SPACE)
-    overlap, predicted, true = (s[1:] for s in (*sums, _voxels(channels, probabilities)))
-    heard_classes = (known & labelled.flatten(1).any(1)[:, None]).any(0)
-    return dice(overlap, predicted, true, heard=heard_classes) + entropy / labelled.sum().clamp_min(1)
+    overlap, predicted, true, heard, penalty, voxels = over_workers(
+        _sums_on_own_voxels(probabilities, channels)[1:],
+        probabilities.square().sum(SPACE)[1:],
+        _voxels(channels, probabilities)[1:],
+        (known & labelled.flatten(1).any(1)[:, None]).any(0),
+        entropy,
+        labelled.sum(),
+    )
+    return dice(overlap, predicted, true, heard=heard > 0) + penalty / voxels.clamp_min(1)
 
 
 def _channels(labels: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:

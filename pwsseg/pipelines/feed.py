@@ -2,8 +2,9 @@
 
     for batch, cases in PatchFeed(...).epoch(3): ...       # Batch of tensors, and which cases they are of
 
-Several patches are cut from each volume while it is in memory; a few volumes stay cached. Every epoch has a
-random generator of its own, from (seed, worker, epoch), so a resumed run goes on with the same patches.
+Several patches are cut from each volume while it is in memory; a few volumes stay cached. Every place in the
+batch has a random generator of its own in every epoch, so a resumed run goes on with the same patches, and a
+batch holds the same ones however many workers share it.
 """
 
 from __future__ import annotations
@@ -41,27 +42,31 @@ class FeedPlan:
 
 
 class PatchFeed:
-    """Batches for one of several workers; each sees all cases in an order of its own."""
+    """Batches for one of several workers, which fills its share of the places in every batch.
+
+    A place sees all cases, in an order of its own.
+    """
 
     def __init__(self, plan: FeedPlan, settings: RoundSettings, *, rank: int, workers: int) -> None:
-        self._plan, self._settings, self._rank = plan, settings, rank
-        self._labelled = settings.stage.labelled_batch // workers
-        self._unlabelled = max(1, settings.stage.unlabelled_batch // workers) if plan.unlabelled else 0
+        self._plan, self._settings = plan, settings
+        labelled, unlabelled = settings.stage.labelled_batch, settings.stage.unlabelled_batch
+        self._labelled = range(rank, labelled, workers)
+        self._unlabelled = range(labelled + rank, labelled + unlabelled, workers) if plan.unlabelled else ()
         self._store = Store.open(plan.location)
         self._cache: OrderedDict[str, TrainingCase] = OrderedDict()
 
     def epoch(self, number: int) -> Iterator[tuple[Batch, list[str]]]:
         """The batches of one epoch: labelled patches first."""
-        random = np.random.default_rng([self._settings.seed, self._rank, number])
-        labelled = self._stream(self._plan.labelled, random)
-        unlabelled = self._stream(self._plan.unlabelled, random)
+        places = [self._stream(self._plan.labelled, number, place) for place in self._labelled]
+        places += [self._stream(self._plan.unlabelled, number, place) for place in self._unlabelled]
         for _ in range(self._settings.stage.steps_an_epoch):
-            patches = [next(labelled) for _ in range(self._labelled)]
-            patches += [next(unlabelled) for _ in range(self._unlabelled)]
-            yield _batch(patches, self._labelled), [p.case for p in patches]
+            patches = [next(place) for place in places]
+            yield _batch(patches, len(self._labelled)), [p.case for p in patches]
 
-    def _stream(self, cases: tuple[str, ...], random: np.random.Generator) -> Iterator[Patch]:
+    def _stream(self, cases: tuple[str, ...], epoch: int, place: int) -> Iterator[Patch]:
+        """The patches of one place in the batch."""
         science = self._settings.science
+        random = np.random.default_rng([self._settings.seed, place, epoch])
         for case in endless(cases, self._load, each=self._settings.scale.patches_each, random=random):
             yield cut_patch(
                 case,
