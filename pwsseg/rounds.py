@@ -106,6 +106,8 @@ class Science(_Settings):
     representatives: Representatives | None = None
     supervision: Supervision
     ramp_up: bool
+    confidence: Fraction = 0.0
+    """Cross supervision leaves out voxels of which the other sub-network is less sure; the paper: none, 0."""
     predict_with: Literal["f1", "mean"]
     loss: LossName
     schedule: Literal["steps", "poly"]

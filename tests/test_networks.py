@@ -292,6 +292,17 @@ def test_scores_have_a_background_channel_first(name: LossName) -> None:
     assert ((scores >= 0) & (scores <= 1)).all()
 
 
+def test_a_label_that_the_network_is_less_sure_of_is_unknown() -> None:
+    """Sigmoids of 0.9, 0.6 and, for the absence of both classes, 0.7 and 0.95."""
+    highest = torch.logit(torch.tensor([0.9, 0.6, 0.3, 0.05]))
+    logits = torch.stack([highest, highest - 1]).view(1, 2, 4, 1, 1)
+    assert hard_labels("sigmoid", logits, (3, 14)).flatten().tolist() == [3, 3, 0, 0]
+    assert hard_labels("sigmoid", logits, (3, 14), confidence=0.8).flatten().tolist() == [3, 255, 255, 0]
+    shares = torch.tensor([[0.1, 0.3, 0.85], [0.85, 0.35, 0.1], [0.05, 0.35, 0.05]])
+    logits = shares.log().view(1, 3, 3, 1, 1)
+    assert hard_labels("softmax", logits, (3, 14), confidence=0.8).flatten().tolist() == [3, 255, 0]
+
+
 def test_hard_labels_carry_no_gradient() -> None:
     labels = hard_labels("sigmoid", some_logits("dice+focal"), CLASSES)
     assert labels.dtype == torch.uint8

@@ -197,13 +197,22 @@ def scores_of(activation: Activation, logits: torch.Tensor) -> torch.Tensor:
     return F.pad(logits.float().sigmoid(), (0, 0, 0, 0, 0, 0, 1, 0), value=0.5)
 
 
-def hard_labels(activation: Activation, logits: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:
+def hard_labels(
+    activation: Activation, logits: torch.Tensor, classes: tuple[int, ...], *, confidence: float = 0.0
+) -> torch.Tensor:
     """Logits (batch, channel, z, y, x) -> uint8 labels (batch, z, y, x), without gradient.
 
     The highest of `scores_of`, read off the logits: both activations keep their order, and a sigmoid is
-    above 0.5 where its logit is above 0.
+    above 0.5 where its logit is above 0. Where the network gives its label (or, with sigmoids, the absence
+    of all) less than `confidence`, the voxel is unknown (255).
     """
-    highest, channel = logits.detach().max(1)
+    logits = logits.detach()
+    highest, channel = logits.max(1)
     ids = torch.tensor(channels_of(activation, classes), dtype=torch.uint8, device=logits.device)
     labels = ids[channel]
-    return labels if activation == "softmax" else labels * (highest > 0)
+    if activation == "sigmoid":
+        labels = labels * (highest > 0)
+    if confidence > 0:
+        logarithm = highest - logits.logsumexp(1) if activation == "softmax" else F.logsigmoid(highest.abs())
+        labels = torch.where(logarithm.exp() < confidence, UNKNOWN, labels)
+    return labels

@@ -65,19 +65,23 @@ class PatchFeed:
 
     def _stream(self, cases: tuple[str, ...], epoch: int, place: int) -> Iterator[Patch]:
         """The patches of one place in the batch."""
-        science = self._settings.science
         random = np.random.default_rng([self._settings.seed, place, epoch])
-        for case in endless(cases, self._load, each=self._settings.scale.patches_each, random=random):
-            yield cut_patch(
-                case,
-                patch=self._settings.stage.patch,
-                foreground=science.foreground,
-                favoured=science.favoured,
-                augmentation=science.augmentation,
-                random=random,
-            )
+        for case in endless(cases, self.load, each=self._settings.scale.patches_each, random=random):
+            yield self.cut(case, random)
 
-    def _load(self, case: str) -> TrainingCase:
+    def cut(self, case: TrainingCase, random: np.random.Generator) -> Patch:
+        """One augmented patch of a case, by the round's settings."""
+        science = self._settings.science
+        return cut_patch(
+            case,
+            patch=self._settings.stage.patch,
+            foreground=science.foreground,
+            favoured=science.favoured,
+            augmentation=science.augmentation,
+            random=random,
+        )
+
+    def load(self, case: str) -> TrainingCase:
         """One case in memory; the one that was not used for longest leaves."""
         if case not in self._cache:
             self._cache[case] = self._read(case)

@@ -185,7 +185,9 @@ def _step_terms(
         network,
         batch,
         loss,
-        harden=lambda logits: losses.hard_labels(activation, logits, science.classes),
+        harden=lambda logits: losses.hard_labels(
+            activation, logits, science.classes, confidence=science.confidence
+        ),
         weight=ramp_up(progress) if science.ramp_up else 1.0,
     )
 
