@@ -112,6 +112,27 @@ def test_commands_answer_as_for_a_folder(
     assert len(answers[0]) == len(answers[1]) > 1
 
 
+def test_a_store_on_s3_is_repaired_and_cleared_like_a_folder(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remote, local = filled_store(tmp_path, where), filled_store(tmp_path)
+    orphan = "layers/os1.v1/case-z/0/c/0/0/0"
+    left = []
+    for store in (remote, local):
+        store.objects.write(orphan, b"x")
+        place = ("--store", store.location)
+        assert main(["verify", *place, "--repair", "--older-than", "0"]) == 0
+        assert main(["retire", "os1.v1", "os1-fused.v1", "--model", "os1.v1", *place]) == 0
+        assert main(["gc", *place]) == 0
+        assert not list(verify(store))
+        with pytest.raises(StoreError, match=r"os1\.v1 was retired and deleted"):
+            store.layer("os1.v1")
+        left.append(set(store.objects.keys("")))
+    assert "deleted" in capsys.readouterr().out
+    assert left[0] == left[1]
+    assert not {key for key in left[0] if key.startswith(("layers/os1.v2/", "layers/os1.v1/case-"))}
+
+
 # a bad day
 
 
