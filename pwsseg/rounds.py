@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pwsseg.arrays.augmentation import AugmentationSettings
+from pwsseg.arrays.drift import DriftLimits
 from pwsseg.arrays.fusion import TumorRule
 from pwsseg.networks.kinds import NetworkShape
 from pwsseg.networks.losses import LossName, activation_of, channels_of
@@ -74,18 +75,6 @@ class Representatives(_Settings):
     """The share of unlabelled cases that is kept."""
     encoder: str
     """The round whose newest model describes the scans; `untrained` for this round's network as it begins."""
-
-
-class DriftLimits(_Settings):
-    """How far labels may drift from those before them and still be published without a person's word."""
-
-    dsc_drop: Fraction
-    """What the held-out mean organ DSC, or the tumor DSC, may lose."""
-    volume_factor: float = Field(ge=1)
-    """A class may have this many times more or less volume, in the median of cases, or be found in this
-    many times fewer cases."""
-    tumor_factor: float = Field(ge=1)
-    """The held-out cases may hold this many times more or fewer tumors."""
 
 
 class Science(_Settings):

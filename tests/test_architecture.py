@@ -28,6 +28,7 @@ ROOMS = (
 ONLY_IN = {
     "ray": {"pwsseg/pipelines"},
     "matplotlib": {"pwsseg/report"},
+    "neuroglancer": {"pwsseg/report"},
     "SimpleITK": {"pwsseg/formats"},
     "zarr": {"pwsseg/store"},
     "numcodecs": {"pwsseg/store"},

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from road import Road, answer, round_job, tree, write_settings
 
-from pwsseg.pipelines.gate import drifts
-from pwsseg.rounds import DriftLimits
+from pwsseg.arrays.drift import DriftLimits, drifts
 from pwsseg.store import Layer, Store
 from pwsseg.values import FLARE23
 

@@ -26,7 +26,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pwsseg.cli import contents, differences, files, integrity, lineage, pages, planning, retention
+from pwsseg.cli import contents, differences, files, integrity, lineage, pages, planning, retention, viewing
 from pwsseg.cli.command import Commands
 
 
@@ -52,6 +52,6 @@ def parser() -> argparse.ArgumentParser:
         prog="pwsseg", description="Look at a store of CT scans and label layers."
     )
     commands = Commands(whole)
-    for module in (contents, lineage, differences, files, pages, integrity, retention, planning):
+    for module in (contents, lineage, differences, files, pages, integrity, retention, planning, viewing):
         module.add_to(commands)
     return whole
