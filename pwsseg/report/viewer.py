@@ -24,6 +24,8 @@ from pwsseg.values import FLARE23, StoreError
 
 WINDOW_HU = (-160, 240)
 """What is black and what is white: the abdomen's usual window."""
+PANEL_PIXELS = 420
+"""The longest edge of a scan fills so many pixels of a panel."""
 NAMES = "names"
 DIFFERENCE_COLOR = "#ff3b30"
 
@@ -87,11 +89,16 @@ def viewer_state(store: Store, case: str, layers: Sequence[Layer], url: str) -> 
                 "visible": layer is layers[-1],
             }
         )
+    extent = geometry.extent_mm[::-1]
+    middle = [first + size / 2 for first, size in zip(geometry.origin, extent, strict=True)]
     return {
+        "dimensions": {axis: [0.001, "m"] for axis in "xyz"},
+        "position": [round(mm, 1) for mm in middle],
+        "crossSectionScale": max(extent) / PANEL_PIXELS,
+        "projectionScale": 1.3 * max(extent),
         "layers": shown,
         "layout": "4panel",
         "showSlices": False,
-        "projectionScale": max(geometry.extent_mm) / 1000,
     }
 
 
