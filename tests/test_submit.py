@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Head:
     address: str
     environment: dict[str, str]
     folder: Path
+    metrics: int
+    """The port of its metrics endpoint."""
 
     def submit(self, *options: object, how: tuple[str, ...] = ("--working-dir", ".")) -> Done:
         """`ray job submit ... -- python jobs/round.py ...` in the repository."""
@@ -50,9 +53,9 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def start_head(folder: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a cluster in the repository; its process, whose session holds all of it, and its address."""
-    gcs, dashboard, agent, client = free_ports(4)
+def start_head(folder: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str, int]:
+    """Start a cluster in the repository: its process, whose session holds all of it, address, metrics."""
+    gcs, dashboard, agent, client, metrics = free_ports(5)
     log = folder / "start.log"
     with log.open("wb") as out:
         started = subprocess.Popen(
@@ -61,6 +64,7 @@ def start_head(folder: Path, environment: dict[str, str]) -> tuple[subprocess.Po
                 *("--num-cpus", "2", "--object-store-memory", "200000000", "--temp-dir", str(folder)),
                 *("--port", str(gcs), "--dashboard-port", str(dashboard)),
                 *("--dashboard-agent-listen-port", str(agent), "--ray-client-server-port", str(client)),
+                *("--metrics-export-port", str(metrics)),
             ],
             cwd=REPOSITORY,
             env=environment,
@@ -74,7 +78,7 @@ def start_head(folder: Path, environment: dict[str, str]) -> tuple[subprocess.Po
             end_session(started.pid)
             raise RuntimeError(log.read_text())
         time.sleep(0.1)
-    return started, f"http://127.0.0.1:{dashboard}"
+    return started, f"http://127.0.0.1:{dashboard}", metrics
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +94,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     }
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: a socket's path may have 107 bytes
     try:
-        started, address = start_head(folder, environment)
+        started, address, metrics = start_head(folder, environment)
     except RuntimeError:  # Ray gives itself 30 s, which a busy machine can't always keep
-        started, address = start_head(folder, environment)
+        started, address, metrics = start_head(folder, environment)
     try:
-        yield Head(address, environment, folder)
+        yield Head(address, environment, folder, metrics)
     finally:
         started.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -132,6 +136,26 @@ def test_submitted_round_is_published_and_tells_its_progress(first: Done, store:
     for part in ("fuse", "prepare", "train", "predict"):
         assert [line for line in said if f"os1 · {part}" in line], first.said
     assert said[-1] == f"  published os1.v1: {len(layer.cases())} cases, digest {layer.digest[:12]}"
+
+
+def test_prometheus_hears_of_every_stage(first: Done, head: Head, store: Path) -> None:
+    """The endpoint learns of a process's figures every few seconds, so it is asked until it knows."""
+    found: dict[str, float] = {}
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not {"write_layer", "Predictor", "write_target"} <= found.keys():
+        time.sleep(1)
+        with urllib.request.urlopen(f"http://127.0.0.1:{head.metrics}/metrics") as answer:
+            text = answer.read().decode()
+        lines = re.findall(r"^ray_pwsseg_scans_total\{(.*)\} ([0-9.e+]+)$", text, re.MULTILINE)
+        found = {}
+        for tags, value in lines:
+            said = dict(re.findall(r'(\w+)="([^"]*)"', tags))
+            if said["outcome"] == "done":
+                found[said["stage"]] = found.get(said["stage"], 0.0) + float(value)
+    cases = len(Store.open(store).layer("os1").cases())
+    assert found["Predictor"] == found["write_layer"] == cases
+    assert "ray_pwsseg_stage_seconds_bucket" in text
+    assert "ray_pwsseg_device_idle_seconds_total" in text
 
 
 def test_copy_of_the_repository_holds_neither_environment_nor_demo(first: Done, head: Head) -> None:

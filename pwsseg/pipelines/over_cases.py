@@ -13,11 +13,13 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from pwsseg.pipelines.cluster import Resources, check_code
+from pwsseg.pipelines.metrics import count_idle, count_scan, stage_name
 from pwsseg.pipelines.progress import Progress
 from pwsseg.store.digests import code_digest
 from pwsseg.values import PwssegError
@@ -107,13 +109,19 @@ class _Guarded:
         item = _item(row)
         if item.error:
             return row
+        began = perf_counter()
+        item = self._worked(item)
+        count_scan(stage_name(self._work), perf_counter() - began, failed=bool(item.error))
+        return _row(item)
+
+    def _worked(self, item: Item) -> Item:
         try:
             check_code(self._code)
-            return _row(self._work(item, **self._settings))
+            return self._work(item, **self._settings)
         except PwssegError as error:
-            return _row(Item(item.case, item.fields, error=str(error)))
+            return Item(item.case, item.fields, error=str(error))
         except Exception as error:
-            return _row(Item(item.case, item.fields, error=f"{type(error).__name__}: {error}"))
+            return Item(item.case, item.fields, error=f"{type(error).__name__}: {error}")
 
 
 class _OnDevice:
@@ -121,9 +129,14 @@ class _OnDevice:
 
     def __init__(self, build: Callable[..., Work], settings: dict[str, Any], code: str) -> None:
         self._guarded = _Guarded(build(**settings), {}, code)
+        self._stage, self._since = stage_name(build), perf_counter()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return self._guarded(row)
+        count_idle(self._stage, perf_counter() - self._since)
+        try:
+            return self._guarded(row)
+        finally:
+            self._since = perf_counter()
 
 
 def _row(item: Item) -> dict[str, Any]:
