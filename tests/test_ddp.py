@@ -27,6 +27,11 @@ SHAPE = PlainConvUNetShape(
     kind="plain-conv-unet", widths=(4, 6), strides=((2, 2, 2),), stem=(1, 2, 2), convolutions=1, prior=0.02
 )
 STEPS = 3
+WAYS: tuple[tuple[LossName, Supervision], ...] = (
+    ("cross-entropy+dice", "plain"),
+    ("marginal-cross-entropy+dice", "plain"),
+    ("dice+focal", "cross"),
+)
 
 
 def batch_of(step: int) -> Batch:
@@ -47,19 +52,26 @@ def shared_out(batch: Batch, rank: int, workers: int) -> Batch:
     return Batch(images, batch.labels[labelled], batch.known[labelled])
 
 
-def train(rank: int, workers: int, folder: str, loss_name: LossName, supervision: Supervision) -> None:
-    """A few steps; worker 0 keeps weights and loss."""
+def train(rank: int, workers: int, folder: str) -> None:
+    """A few steps with every way of learning; worker 0 keeps weights and losses."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet-{workers}", rank=rank, world_size=workers
     )
+    kept = {name: learnt(name, supervision, rank, workers) for name, supervision in WAYS}
+    if rank == 0:
+        torch.save(kept, f"{folder}/{workers}.pt")
+    distributed.destroy_process_group()
+
+
+def learnt(loss_name: LossName, supervision: Supervision, rank: int, workers: int) -> dict[str, torch.Tensor]:
+    """The weights after a few steps, and the losses on the way."""
     torch.manual_seed(0)
     softmax = loss_name != "dice+focal"
     network = build_network(SHAPE, len(CLASSES) + softmax, supervision)
     parallel = DistributedDataParallel(network)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
-    loss = loss_named(loss_name, CLASSES)
-    activation = activation_of(loss_name)
+    loss, activation = loss_named(loss_name, CLASSES), activation_of(loss_name)
     totals = []
     for step in range(STEPS):
         batch = shared_out(batch_of(step), rank, workers)
@@ -74,28 +86,27 @@ def train(rank: int, workers: int, folder: str, loss_name: LossName, supervision
         torch.autograd.backward(total)
         optimiser.step()
         totals.append(total.detach())
-    if rank == 0:
-        kept = {"weights": dict(network.state_dict()), "losses": torch.stack(totals)}
-        torch.save(kept, f"{folder}/{workers}.pt")
-    distributed.destroy_process_group()
+    return {**network.state_dict(), "losses": torch.stack(totals)}
 
 
-@pytest.mark.parametrize(
-    ("loss_name", "supervision"),
-    [("cross-entropy+dice", "plain"), ("marginal-cross-entropy+dice", "plain"), ("dice+focal", "cross")],
-)
-def test_steps_of_one_two_and_four_workers_are_the_same(
-    tmp_path: Path, loss_name: LossName, supervision: Supervision
-) -> None:
-    found = {}
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, dict[str, torch.Tensor]]]:
+    """What one, two and four workers learnt from the same batches."""
+    folder = tmp_path_factory.mktemp("ddp")
     for workers in (1, 2, 4):
-        given = (workers, str(tmp_path), loss_name, supervision)
-        spawn(train, given, nprocs=workers)  # type: ignore[no-untyped-call]
-        found[workers] = torch.load(tmp_path / f"{workers}.pt", weights_only=True)
-    for workers in (2, 4):
-        assert torch.allclose(found[workers]["losses"], found[1]["losses"], rtol=1e-5)
-        for name, weights in found[1]["weights"].items():
-            assert torch.allclose(found[workers]["weights"][name], weights, rtol=1e-3, atol=1e-5), name
+        spawn(train, (workers, str(folder)), nprocs=workers)  # type: ignore[no-untyped-call]
+    return {workers: torch.load(folder / f"{workers}.pt", weights_only=True) for workers in (1, 2, 4)}
+
+
+@pytest.mark.parametrize("loss_name", [name for name, _ in WAYS])
+@pytest.mark.parametrize("workers", [2, 4])
+def test_steps_of_several_workers_are_those_of_one(
+    found: dict[int, dict[str, dict[str, torch.Tensor]]], workers: int, loss_name: str
+) -> None:
+    alone, shared = found[1][loss_name], found[workers][loss_name]
+    assert torch.allclose(shared["losses"], alone["losses"], rtol=1e-5)
+    for name, weights in alone.items():
+        assert torch.allclose(shared[name], weights, rtol=1e-3, atol=1e-5), name
 
 
 def test_a_batch_holds_the_same_patches_however_many_workers_share_it(road: Road) -> None:

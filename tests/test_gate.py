@@ -94,7 +94,7 @@ def test_drifted_round_stays_a_draft_until_a_reason_is_given(road: Road, tmp_pat
     assert "published os2.v2" in accepted.said
     after = tree(store / "layers" / "os2.v2")
     assert all(after[name] == digest for name, digest in written.items() if name != "zarr.json")
-    state = answer("show", "os2", store)["state"]
+    state = answer("show", "os2", "--store", store)["state"]
     assert state["accepted_drift"]["reason"] == "new scanner"
     assert state["accepted_drift"]["since"] == right.pin.model_dump()
     assert state["accepted_drift"]["found"]

@@ -20,13 +20,16 @@ from pwsseg.networks.efficient_seg_net import EfficientSegNetShape
 from pwsseg.networks.kinds import NetworkShape
 from pwsseg.networks.plain_conv_unet import PlainConvUNetShape
 from pwsseg.networks.supervision import Supervision, build_network
+from pwsseg.pipelines.over_cases import Item
+from pwsseg.pipelines.representatives import _Describer
+from pwsseg.pipelines.sources import pin_sources
 from pwsseg.rounds import load_round
 from pwsseg.store import Store
-from pwsseg.values import SettingsError
+from pwsseg.values import SettingsError, StoreError
 
 NOTHING = np.zeros((0, 2))
 LINE = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [9.0, 0.0], [10.0, 0.0]])
-WORDS = "[representatives]\nkeep = 0.5\nencoder = 'untrained'\n\n[cases]"
+WORDS = "[representatives]\nkeep = 0.5\nencoder = 'os1.v1'\n\n[cases]"
 
 
 def test_the_ends_of_a_line_come_after_what_is_nearest_to_its_middle() -> None:
@@ -95,26 +98,36 @@ def test_nobody_unlabelled_to_choose_among_is_refused(tmp_path: Path) -> None:
         load_round("ots1", "tiny", folder=settings)
 
 
-def test_round_learns_from_its_representatives_alone(ingested: Road, tmp_path: Path) -> None:
+def test_round_learns_from_its_representatives_alone(road: Road, tmp_path: Path) -> None:
     store, settings = tmp_path / "store", write_settings(tmp_path / "settings", ("[cases]", WORDS))
-    shutil.copytree(ingested.store, store)
+    shutil.copytree(road.store, store)
+    before = Store.open(store).model("os1")
     said = round_job("os1", settings, store).expect(0).said
-    assert "2 of 4 unlabelled scans represent all, by an untrained encoder" in said
-    opened = Store.open(store)
-    learnt = opened.model("os1").record.pins.cases
+    assert "2 of 4 unlabelled scans represent all, by os1.v1" in said
+    layer, model = Store.open(store).layer("os1"), Store.open(store).model("os1")
     labelled = {"phantom_0001", "phantom_0002"}
-    assert labelled < set(learnt)
-    assert len(learnt) == 4
-    assert "select:farthest-point:0.5" in opened.layer("os1").record.pins.rules
-    assert len(opened.layer("os1").cases()) == 5  # all are predicted
-    again = round_job("os1", settings, store).expect(0).said
-    assert "nothing to do" in again
-    assert "describe" not in again
+    assert labelled < set(model.record.pins.cases)
+    assert len(model.record.pins.cases) == 4
+    assert layer.id == "os1.v2"
+    assert "select:farthest-point:0.5" in layer.record.pins.rules
+    assert layer.record.pins.settings["described_by"] == before.pin.model_dump()
+    assert len(layer.cases()) == 5  # all are predicted
 
-    # by a model of the store, which the next version's record then names
-    by_model = [file for file in settings.glob("rounds/*.toml") if "untrained" in file.read_text()]
-    for file in by_model:
-        file.write_text(file.read_text().replace("'untrained'", "'os1'"))
-    assert "represent all, by os1.v1" in round_job("os1", settings, store).expect(0).said
-    pins = Store.open(store).layer("os1").record.pins
-    assert pins.settings["described_by"] == opened.model("os1.v1").pin.model_dump()
+
+def test_an_untrained_encoder_describes_scans_where_there_is_no_model(ingested: Road, tmp_path: Path) -> None:
+    words = WORDS.replace("'os1.v1'", "'untrained'")
+    settings = write_settings(tmp_path / "settings", ("[cases]", words))
+    sources = pin_sources(Store.open(ingested.store), load_round("os1", "tiny", folder=settings))
+    assert sources.described_by is None
+    describer = _Describer(settings=sources.settings, model=None)
+    again = _Describer(settings=sources.settings, model=None)
+    volume = np.random.default_rng(0).normal(size=(16, 32, 32)).astype(np.float16)
+    features = describer(Item("a", volume=volume)).fields["features"]
+    assert len(features) == sources.settings.network.widths[-1]
+    assert again(Item("a", volume=volume)).fields["features"] == features
+
+
+def test_model_that_describes_scans_must_be_there(ingested: Road, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path / "settings", ("[cases]", WORDS))
+    with pytest.raises(StoreError, match=r"describes scans by model os1\.v1, which the store has not"):
+        pin_sources(Store.open(ingested.store), load_round("os1", "tiny", folder=settings))
