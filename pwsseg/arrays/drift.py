@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pwsseg.values import FLARE23
 
-FEWEST = 3
+FEWEST = 5
 """Cases that a class must be found in before its volumes are judged: a median of fewer says little."""
 
 
