@@ -72,6 +72,15 @@ def test_every_round_is_published_on_real_scans(real: Road) -> None:
     assert answer("verify", real.store)["errors"] == 0
 
 
+def test_what_nobody_states_in_any_case_is_neither_learnt_nor_labelled(real: Road) -> None:
+    """The esophagus is stated in one case that os1 takes for unlabelled; nobody states a tumor anywhere."""
+    store, organs = Store.open(real.store), set(range(1, 14))
+    classes = {name: set(store.layer(name).record.pins.classes) for name in ROUNDS}
+    assert classes == {"os1": organs - {10}, "os2": organs, "ots1": organs, "ots2": organs}
+    assert "esophagus (10) is left out: no case that is learnt from speaks about it" in real.said
+    assert "tumor (14) is left out: no case that is learnt from speaks about it" in real.said
+
+
 @pytest.mark.parametrize("name", ROUNDS)
 def test_exported_labels_lie_exactly_on_their_source_file(
     real: Road, shared_data: Path, tmp_path: Path, name: str

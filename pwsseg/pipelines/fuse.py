@@ -29,6 +29,8 @@ def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
         return existing
     for case, why in sources.left_out.items():
         say(f"  {case} is left out of training: it {why}")
+    for label in sources.unheard:
+        say(f"  {FLARE23[label].name} ({label}) is left out: no case that is learnt from speaks about it")
     chosen, notes = _select(sources, resources)
     draft = store.draft(pins)
     waiting = [c for c in chosen if c not in draft.committed()]

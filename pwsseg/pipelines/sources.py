@@ -5,7 +5,7 @@ sources = pin_sources(store, settings)     # refuses when a parent is not publis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pwsseg.arrays.fusion import known_classes
@@ -41,6 +41,8 @@ class Sources:
     """The model whose encoder describes scans when representatives are chosen."""
     scans: str
     """Digest over all scans of the store: with another scan among them the round is another."""
+    unheard: tuple[int, ...] = ()
+    """Classes of the round that nobody speaks about in any case that it learns from: left out of it."""
     passed_over: frozenset[str] = frozenset()
     """Unlabelled cases that others represent."""
 
@@ -118,7 +120,7 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
             f"round {settings.name}: no case of {annotation.id} is annotated with all of {sorted(least)}; "
             f"annotate one, or ask for less by labelled_at_least"
         )
-    return Sources(
+    sources = Sources(
         settings=settings,
         annotation=annotation,
         pseudo=layers[settings.pseudo] if settings.pseudo else None,
@@ -133,6 +135,18 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
         described_by=_describing(store, settings),
         scans=json_digest([[case, scan.digest] for case, scan in scans.items()]),
     )
+    return _without_unheard(sources)
+
+
+def _without_unheard(sources: Sources) -> Sources:
+    """A network would label a class that it heard nothing about as it happened to begin."""
+    heard: set[int] = set().union(*(sources.known(case) for case in sources.learnt))
+    science = sources.settings.science
+    unheard = tuple(c for c in science.classes if c not in heard)
+    if not unheard:
+        return sources
+    kept = science.model_copy(update={"classes": tuple(c for c in science.classes if c in heard)})
+    return replace(sources, settings=sources.settings.model_copy(update={"science": kept}), unheard=unheard)
 
 
 def kind_of(annotated: frozenset[int], least: frozenset[int]) -> Kind:
