@@ -173,17 +173,25 @@ def forget(folder: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+MEASURED = """
+import json, resource, subprocess, sys, time
+began = time.perf_counter()
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1000]))
+sys.exit(code)
+"""
+"""Runs a command from a process that is small itself: a peak counts what the process was forked from."""
+
+
 def run(command: Sequence[str], store: Path) -> Run:
     """One call of `pwsseg`; RuntimeError with what it said when it fails."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PWSSEG_STORE": str(store)}
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pwsseg.cli", *command], env=environment, stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    whole = [sys.executable, "-c", MEASURED, sys.executable, "-m", "pwsseg.cli", *command]
+    done = subprocess.run(whole, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
         raise RuntimeError(f"pwsseg {' '.join(command)} failed")
-    return Run(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
+    return Run(*json.loads(done.stdout))
 
 
 def measure(folder: Path, scans: int) -> dict[str, Run]:
