@@ -62,10 +62,11 @@ def main() -> int:
             hits = _kill(here, chance, seconds=max(whole))
             left = _asked(_progress, here)
             again = _ended(_start(_work, here))
-            if again and _asked(_contents, here) == wanted:
+            found = _asked(_contents, here) if again else "its work can't be done again"
+            if found == wanted:
                 verified += hits
             else:
-                print(f"kill {number} of seed {given.seed}: {here} is not whole", file=sys.stderr)
+                print(f"kill {number} of seed {given.seed}, which left {left}: {found}", file=sys.stderr)
             met[left] += hits
     _print(met)
     figures = {"kills": met.total(), "verified": verified, "seconds": round(time.perf_counter() - began, 1)}

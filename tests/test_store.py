@@ -380,7 +380,7 @@ def crash_after(monkeypatch: pytest.MonkeyPatch, puts: int) -> None:
 
         return put
 
-    for name in ("write", "create", "replace"):
+    for name in ("write", "create", "begin", "replace"):
         monkeypatch.setattr(Objects, name, failing(getattr(Objects, name)))
 
 
@@ -450,17 +450,56 @@ def test_two_processes_with_the_same_pins_make_one_layer(store: Store) -> None:
 
 def test_versions_taken_at_once_are_all_different(store: Store) -> None:
     room = Objects(store.location)
-    original = Objects.create
+    original = Objects.begin
     raced = iter([True])
 
-    def create(self: Objects, key: str, data: bytes | Path) -> bool:
+    def begin(self: Objects, key: str, data: bytes) -> bool:
         if next(raced, False):
             store.draft(annotation_pins("somebody else, a moment earlier"))
         return original(self, key, data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Objects, "create", create)
+        patch.setattr(Objects, "begin", begin)
         assert Store.open(room.location).draft(annotation_pins()).id == "annotation.v2"
+
+
+def test_a_version_is_never_listed_without_its_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that looks while another makes its folder joins it, or comes before it: never beside it."""
+    seen = []
+    original = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        seen.append((store.objects.folders("layers"), [*store.objects.keys("layers")]))
+        return original(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    before = [*store.objects.keys("layers")]
+    store.draft(annotation_pins())
+    ((folders, keys),) = seen
+    assert "annotation.v1" not in folders
+    assert keys == before
+    assert store.objects.folders("layers") == ["annotation.v1"]
+
+
+def test_a_folder_that_another_makes_meanwhile_is_left_to_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, original = "layers/annotation.v1/zarr.json", Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        assert store.objects.create(key, b"theirs")
+        return original(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    assert not store.objects.begin(key, b"ours")
+    assert store.objects.read(key) == b"theirs"
+    assert {p.name for p in Path(store.location, "layers").iterdir()} == {"annotation.v1", "zarr.json"}
+
+
+def test_a_store_that_another_job_is_creating_is_no_strange_folder(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "zarr.json#1").write_bytes(b"half")
+    assert Store.create(tmp_path / "store").cases() == []
 
 
 # models, prepared scans, scores

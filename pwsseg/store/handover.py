@@ -4,6 +4,9 @@ A file system has no such put, but it has `link`, which fails where something is
 links a successor under a name made of the digest of `old`: whoever links first decides what comes after
 `old`. Whoever finds a successor there finishes its replacement, so nobody waits for a process that died.
 Names that end in # and a number are obstore's own for unfinished files, and it never lists them.
+
+Nor can a file system make a folder with a file in it in one step. Who lists versions between two steps finds
+one without a record; so a version's folder is made aside, with its record, and renamed.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +33,24 @@ def replace_file(path: Path, old: bytes, new: bytes) -> bool:
         _stage(path, chosen).replace(path)
     successor.unlink(missing_ok=True)
     return _is(path, new)
+
+
+def begin_folder(path: Path, data: bytes) -> bool:
+    """Make the folder of `path` with this one file in it, in one step; False when the folder is there."""
+    folder = path.parent
+    if folder.exists():
+        return False
+    staged = _beside(folder, secrets.randbits(62))
+    staged.mkdir(parents=True)
+    (staged / path.name).write_bytes(data)
+    try:
+        staged.rename(folder)
+    except OSError:  # made by another meanwhile
+        shutil.rmtree(staged)
+        if not folder.exists():
+            raise
+        return False
+    return True
 
 
 def forget_successor(path: Path) -> None:

@@ -7,6 +7,7 @@ puts carry all that must never happen twice: `create` and `replace`.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,7 +19,7 @@ from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionErr
 from obstore.store import LocalStore
 
 from pwsseg.store.failures import NO_BUCKET, answer_lost, in_words
-from pwsseg.store.handover import forget_successor, replace_file
+from pwsseg.store.handover import begin_folder, forget_successor, replace_file
 from pwsseg.store.location import Backend, connect
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ def _after_fork() -> None:
 
 # obstore's threads don't survive a fork: the first read in the child would wait for ever, without a word
 os.register_at_fork(after_in_child=_after_fork)
+
+
+UNFINISHED = re.compile(r"#[0-9]+/")
+"""In the key of what lies in a folder that a killed process left aside (handover.py)."""
 
 
 class Objects:
@@ -95,6 +100,12 @@ class Objects:
         """
         return self._put_if(key, data, mode="create")
 
+    def begin(self, key: str, data: bytes) -> bool:
+        """The same for the first object of a folder: nobody lists that folder without the object."""
+        if isinstance(self._store, LocalStore) and begin_folder(Path(self.location, key), data):
+            return True
+        return self.create(key, data)
+
     def replace(self, key: str, old: bytes, new: bytes) -> bool:
         """Put `new` under `key` if `old` is there; False, and no change, when that is not so."""
         if isinstance(self._store, LocalStore):
@@ -118,7 +129,8 @@ class Objects:
         """Every key below the folder `prefix`, with the size of its object in bytes."""
         with in_words(self.location):
             found = obstore.list(self._store, prefix or None, chunk_size=10_000)
-            return {item["path"]: item["size"] for batch in found for item in batch}
+            items = (item for batch in found for item in batch)
+            return {item["path"]: item["size"] for item in items if not UNFINISHED.search(item["path"])}
 
     def any(self) -> bool:
         """Whether there is any object at the location; one request."""

@@ -320,7 +320,8 @@ class Store:
 def _make_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path} is a file; give a folder for the store")
-    if path.is_dir() and not (path / GROUP).exists() and any(path.iterdir()):
+    strangers = path.is_dir() and any(p.name.split("#")[0] != GROUP for p in path.iterdir())
+    if strangers and not (path / GROUP).exists():  # in this order: another job may be creating it just now
         raise StoreError(f"{path} holds other files and no store; give a new or an empty folder")
     path.mkdir(parents=True, exist_ok=True)
 

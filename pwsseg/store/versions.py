@@ -56,7 +56,7 @@ class Room(Generic[R]):
         while there is None or there.pins.digest != pins.digest:
             number += 1
             record = new(f"{pins.name}.v{number}")
-            if self.objects.create(self.key(record.id), self.encode(record)):
+            if self.objects.begin(self.key(record.id), self.encode(record)):
                 return record
             there = self.read(record.id)
         return there
