@@ -9,7 +9,7 @@ and through these, each of which differs from its round in one thing:
     os1-plain        os1 from its labelled scans alone, without cross supervision
     ots1-no-fusion   ots1 from annotation alone: what nobody annotated stays unknown
     ots1-scratch     ots1 from scratch rather than from the weights of os2
-    ots1-larger      the same with a network twice as wide
+    ots1-larger      the same with a network half as wide again
     ots2-no-unlabelled   ots2 without the scans that nobody annotated
 
 A figure is the mean over seeds with the standard deviation over seeds; a gain is taken seed by seed.
@@ -106,7 +106,7 @@ def write_settings(folder: Path) -> Path:
         (folder / "rounds" / f"{name}.toml").write_text(said, encoding="utf-8")
     laptop = (folder / "scales" / "laptop.toml").read_text(encoding="utf-8")
     before, ots = laptop.split("[ots.network]")
-    wider = ots.replace("widths = [16, 32, 64, 64]", "widths = [32, 64, 128, 128]")
+    wider = ots.replace("widths = [16, 32, 64, 64]", "widths = [24, 48, 96, 96]")
     assert wider != ots
     (folder / "scales" / "laptop-larger.toml").write_text(f"{before}[ots.network]{wider}", encoding="utf-8")
     return folder
