@@ -99,6 +99,11 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+WARM = {"idle_worker_killing_time_threshold_ms": 60_000}
+"""Processes wait a minute for the next stage, not a second: importing torch anew takes each of them seconds.
+Four tiny rounds took 74 s so, 92 s without."""
+
+
 def _start_local() -> None:
     import ray
 
@@ -106,9 +111,11 @@ def _start_local() -> None:
         "Ray can't be started on this machine",
         remedy="wait until it is less busy or free some memory, then run the same command again",
     ):
+        cpus = len(os.sched_getaffinity(0))
         ray.init(
             address="local",
-            num_cpus=len(os.sched_getaffinity(0)),
+            num_cpus=cpus,
+            _system_config=WARM | {"num_workers_soft_limit": 3 * cpus},
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
             log_to_driver=False,
