@@ -3,8 +3,9 @@
 python benchmarks/ablation.py [--seeds 0 1 2] [--keep DIR] [--json FILE]
 
 Every seed is a corpus of its own (6 scans with all organs annotated, 2 with five, 8 with five and tumor, 4
-with the tumor alone, 12 with nothing, 10 held out) and goes through the four rounds at the scale `laptop`,
-and through these, each of which differs from its round in one thing:
+with the tumor alone, 12 with nothing, 10 held out) and goes through the four rounds at the scale `laptop`, in
+which organ rounds train for as many epochs as tumor rounds (--organ-epochs), and through these, each of which
+differs from its round in one thing:
 
     os1-plain        os1 from its labelled scans alone, without cross supervision
     ots1-no-fusion   ots1 from annotation alone: what nobody annotated stays unknown
@@ -73,6 +74,7 @@ def main() -> int:
     """Run all seeds and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--organ-epochs", type=int, default=20, help="of os1 and os2 (default: 20)")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep corpora and stores here, and go on there"
     )
@@ -81,7 +83,7 @@ def main() -> int:
     began = time.perf_counter()
     with TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
-        settings = write_settings(folder / "settings")
+        settings = write_settings(folder / "settings", organ_epochs=given.organ_epochs)
         scores = {seed: run_seed(seed, folder / f"seed-{seed}", settings) for seed in given.seeds}
     answer = figures(scores) | {"seeds": given.seeds, "minutes": round((time.perf_counter() - began) / 60, 1)}
     print(text(answer))
@@ -91,7 +93,7 @@ def main() -> int:
     return 0
 
 
-def write_settings(folder: Path) -> Path:
+def write_settings(folder: Path, *, organ_epochs: int) -> Path:
     """The project's settings without the gate, whose limits are for labels in use, and with the variants."""
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("rounds", "scales"):
@@ -104,7 +106,9 @@ def write_settings(folder: Path) -> Path:
             said, count = re.subn(rf"(?m)^{old}", new, said)
             assert count == 1, f"{parent}.toml holds {old!r} {count} times"
         (folder / "rounds" / f"{name}.toml").write_text(said, encoding="utf-8")
-    laptop = (folder / "scales" / "laptop.toml").read_text(encoding="utf-8")
+    scale = folder / "scales" / "laptop.toml"
+    laptop = re.sub(r"(?m)^(epochs\w*) = 6$", rf"\1 = {organ_epochs}", scale.read_text(encoding="utf-8"))
+    scale.write_text(laptop, encoding="utf-8")
     before, ots = laptop.split("[ots.network]")
     wider = ots.replace("widths = [16, 32, 64, 64]", "widths = [24, 48, 96, 96]")
     assert wider != ots
