@@ -47,7 +47,7 @@ _PAIRS = np.clip(_random.normal(0.0, REACH / 2, (BITS, 2, 3)).round(), -REACH, R
 def fingerprint(scan: NDArray[np.int16], spacing: tuple[float, float, float]) -> str:
     """The fingerprint of HU (z, y, x), seen the usual way (up, back, left), with its spacing in mm.
 
-    Base64 of up to BLOBS times BITS bits; empty when the scan is too small, or too even, to have blobs.
+    Base64 of up to BLOBS times a place and BITS bits; empty when a scan too small or too even has no blobs.
     """
     z, y, x = (max(1, round(n * mm / GRID_MM)) for n, mm in zip(scan.shape, spacing, strict=True))
     shape: Shape = (z, y, x)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pwsseg.arrays.extents import class_boxes, union
 from pwsseg.arrays.surfaces import Mask, Spacing, surface_dice
-from pwsseg.values import FLARE23, LabelSet
+from pwsseg.values import FLARE23, UNKNOWN, LabelSet
 
 Labels = NDArray[np.uint8]
 Mode = Literal["flare", "clean"]
@@ -98,6 +98,11 @@ def score_in_both_modes(
             score = _score(_on_reference_slices(pair), spacing)
         exact[pair.label] = _ruled(score)
     return {"flare": exact, "clean": clean}
+
+
+def where_stated(labels: Labels, reference: Labels) -> Labels:
+    """Labels (z, y, x) without those where the reference says nothing: there nothing is right or wrong."""
+    return np.where(reference == UNKNOWN, np.uint8(0), labels)
 
 
 def dice(a: Mask, b: Mask) -> float:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwsseg.arrays.lesions import amounts, detect
-from pwsseg.arrays.metrics import score_in_both_modes
+from pwsseg.arrays.metrics import score_in_both_modes, where_stated
 from pwsseg.pipelines.cluster import Resources
-from pwsseg.pipelines.over_cases import Item, Stage, over_cases
+from pwsseg.pipelines.over_cases import Item, Stage, check_done, over_cases
 from pwsseg.pipelines.progress import Progress
 from pwsseg.store import Layer, Store
-from pwsseg.values import FLARE23, UNKNOWN, StoreError
+from pwsseg.values import FLARE23, StoreError
 
 Split = Literal["training", "validation"]
 
@@ -48,8 +48,7 @@ def evaluate_layer(
         resources=resources,
         progress=Progress(f"{layer.id} · evaluate", len(shared)),
     )
-    if failed := [i for i in items if i.error]:
-        raise StoreError(f"{failed[0].case} of {layer.id} can't be scored: {failed[0].error}")
+    check_done(items, f"{{case}} of {layer.id} can't be scored")
     rows = [row for item in sorted(items, key=lambda i: i.case) for row in item.fields["rows"]]
     store.write_scores(layer.id, reference.id, rows)
     return rows
@@ -60,8 +59,7 @@ def _score(item: Item, *, location: str, layer: str, reference: str) -> Item:
     predicted, truth = store.layer(layer), store.layer(reference)
     classes = sorted(set(predicted.record.pins.classes) & set(truth.entry(item.case).annotated_classes))
     reference_labels = truth.labels(item.case)
-    # where the reference says nothing, nothing is right or wrong
-    volumes = np.where(reference_labels == UNKNOWN, 0, predicted.labels(item.case)), reference_labels
+    volumes = where_stated(predicted.labels(item.case), reference_labels), reference_labels
     geometry = store.scan(item.case).geometry
     scores = score_in_both_modes(*volumes, spacing=geometry.spacing, classes=classes)
     here, there = (amounts(labels, classes) for labels in volumes)

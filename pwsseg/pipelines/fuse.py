@@ -12,14 +12,14 @@ from pwsseg.arrays import targets
 from pwsseg.arrays.stability import disagreement
 from pwsseg.arrays.targets import DIVIDE, FUSE, TargetRules
 from pwsseg.pipelines.cluster import Resources
-from pwsseg.pipelines.over_cases import Item, Stage, over_cases
+from pwsseg.pipelines.over_cases import Item, Stage, check_done, over_cases
 from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.publish import publish
 from pwsseg.pipelines.sources import Sources
 from pwsseg.rounds import RoundSettings
 from pwsseg.store import FusionPins, Layer, LayerDraft, Store
 from pwsseg.store.digests import code_digest
-from pwsseg.values import FLARE23, StoreError
+from pwsseg.values import FLARE23
 
 
 def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
@@ -117,8 +117,7 @@ def _select(sources: Sources, resources: Resources) -> tuple[list[str], tuple[st
         resources=resources,
         progress=Progress(f"{sources.settings.name} · select", len(judged)),
     )
-    if failed := [i for i in items if i.error]:
-        raise StoreError(f"the stability of {failed[0].case} can't be measured: {failed[0].error}")
+    check_done(items, "the stability of {case} can't be measured")
     unstable = {i.case: i.fields["u"] for i in items}
     worst_first = sorted(judged, key=lambda c: (-unstable[c], c))
     dropped = set(worst_first[: len(judged) - round(selection.keep * len(judged))])

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from pwsseg.arrays.drift import drifts
 from pwsseg.arrays.lesions import amounts
+from pwsseg.arrays.metrics import where_stated
 from pwsseg.pipelines.cluster import Resources
-from pwsseg.pipelines.over_cases import Item, Stage, over_cases
+from pwsseg.pipelines.over_cases import Item, Stage, check_done, over_cases
 from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.sources import Sources
 from pwsseg.store import AcceptedDrift, Layer, LayerDraft, Proof, Store
 from pwsseg.store.compare import same_voxels
-from pwsseg.values import FLARE23, UNKNOWN, StoreError
+from pwsseg.values import FLARE23, StoreError
 
 
 def check_drift(
@@ -49,10 +50,7 @@ def check_drift(
         resources=resources,
         progress=Progress(f"{sources.settings.name} · gate", len(cases)),
     )
-    if failed := [i for i in items if i.error]:
-        raise StoreError(
-            f"{failed[0].case} of {draft.id} can't be compared with {before.id}: {failed[0].error}"
-        )
+    check_done(items, f"{{case}} of {draft.id} can't be compared with {before.id}")
     found = tuple(drifts([i.fields["facts"] for i in items], limits))
     if not found:
         return None
@@ -87,18 +85,12 @@ def _measure(item: Item, *, proof: Proof, before: Layer, annotation: Layer) -> I
     stated = annotation.find(item.case) if item.fields["held_out"] else None
     if stated is not None:
         truth = annotation.labels(item.case)
-        volumes = [
-            _where_known(truth, labels) for labels in (before.labels(item.case), proof.labels(item.case))
-        ]
+        volumes = [where_stated(layer.labels(item.case), truth) for layer in (before, proof)]
         scores = [_dice(labels, truth) for labels in volumes]
         facts["dsc"] = {c: tuple(s[c] for s in scores) for c in spoken & set(stated.annotated_classes)}
         if FLARE23.tumor in facts["dsc"]:
             facts["tumors"] = [amounts(v, [FLARE23.tumor])[FLARE23.tumor].components for v in volumes]
     return Item(item.case, {"facts": facts})
-
-
-def _where_known(truth: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.where(truth == UNKNOWN, np.uint8(0), labels)
 
 
 def _dice(labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[int, float]:

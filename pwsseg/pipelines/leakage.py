@@ -8,8 +8,10 @@ Equal voxels are found by the scans' digests; what was resaved, resampled or cro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pwsseg.arrays.likeness import ALIKE, fingerprint, likeness
 from pwsseg.formats.volume import Volume
@@ -35,7 +37,9 @@ def leaks(scans: Mapping[str, ScanRecord]) -> dict[str, str]:
     }
     others = list(held_out)
     unlike = [case for case in training if case not in found]
-    shares = likeness([training[c].fingerprint for c in unlike], [held_out[c].fingerprint for c in others])
+    shares = _shares(
+        tuple(training[c].fingerprint for c in unlike), tuple(held_out[c].fingerprint for c in others)
+    )
     for case, row in zip(unlike, shares, strict=True):
         if row.size and row.max() >= ALIKE:
             found[case] = (
@@ -43,3 +47,9 @@ def leaks(scans: Mapping[str, ScanRecord]) -> dict[str, str]:
                 f"they have {row.max():.0%} of their blobs in common"
             )
     return found
+
+
+@lru_cache(1)
+def _shares(some: tuple[str, ...], others: tuple[str, ...]) -> NDArray[np.float32]:
+    """As `likeness`, once a job: every round of it asks about the same scans."""
+    return likeness(some, others)

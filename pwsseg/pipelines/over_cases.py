@@ -22,7 +22,7 @@ from pwsseg.pipelines.cluster import Resources, check_code
 from pwsseg.pipelines.metrics import count_idle, count_scan, stage_name
 from pwsseg.pipelines.progress import Progress
 from pwsseg.store.digests import code_digest
-from pwsseg.values import PwssegError
+from pwsseg.values import PwssegError, StoreError
 
 Work = Callable[["Item"], "Item"]
 
@@ -67,6 +67,13 @@ def over_cases(
         done.append(item)
     progress.close()
     return done
+
+
+def check_done(items: Iterable[Item], said: str) -> None:
+    """Raise StoreError about the first item that failed; `said` tells what of {case} can't be done."""
+    failed = next((item for item in items if item.error), None)
+    if failed is not None:
+        raise StoreError(f"{said.format(case=failed.case)}: {failed.error}")
 
 
 def _run(items: list[Item], stages: list[Stage], resources: Resources) -> Iterator[Item]:

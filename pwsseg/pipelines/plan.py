@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from pwsseg.arrays.sliding import Shape, place_windows
 from pwsseg.networks.cost import Cost, cost_of
-from pwsseg.pipelines.sources import Kind, kind_of
+from pwsseg.networks.supervision import Supervision
+from pwsseg.pipelines.sources import Kind, kind_of, stated_classes
 from pwsseg.rounds import ANNOTATION, CaseRoles, RoundSettings
 from pwsseg.store import Store
 from pwsseg.values import Geometry, SettingsError
@@ -33,8 +34,9 @@ FLARE_SCAN = Geometry(
     direction=(0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0),
 )
 """A usual scan of the challenge, where no store says what scans there are."""
-FLARE_CASES = {"full": 250, "partial": 1950, "unlabelled": 1800, "validation": 100}
-"""FLARE23's cases by what is annotated in them (METHOD.md, Data)."""
+FLARE_KINDS: dict[Kind, int] = {"full": 250, "partial": 1950, "unlabelled": 1800}
+"""FLARE23's training cases by what is annotated in them (METHOD.md, Data)."""
+FLARE_HELD_OUT = 100
 
 
 @dataclass(frozen=True)
@@ -92,16 +94,16 @@ def work_of(store: Store, settings: RoundSettings) -> Work:
     """
     annotation = store.layer(ANNOTATION)
     least = frozenset(settings.science.labelled_at_least)
-    stated = {row["case"]: frozenset(row["annotated_classes"]) for row in annotation.manifest()}
+    stated = stated_classes(annotation)
     kinds: dict[Kind, list[Geometry]] = {"full": [], "partial": [], "unlabelled": []}
     held_out = []
-    for case in store.cases():
-        record = store.scan(case).record
-        if record.split == "validation":
-            held_out.append(record.geometry)
+    scans = store.scan_records()
+    for scan in scans:
+        if scan.split == "validation":
+            held_out.append(scan.geometry)
         else:
-            kinds[kind_of(stated.get(case, frozenset()), least)].append(record.geometry)
-    voxels = sum(annotation.entry(case).geometry.voxels for case in stated)
+            kinds[kind_of(stated.get(scan.case, frozenset()), least)].append(scan.geometry)
+    voxels = sum(scan.geometry.voxels for scan in scans if scan.case in stated)
     return Work(
         kinds={kind: len(scans) for kind, scans in kinds.items()},
         predicted=[g for kind in settings.science.predicts for g in kinds[kind]] + held_out,
@@ -113,16 +115,11 @@ def work_of(store: Store, settings: RoundSettings) -> Work:
 
 def flare_work(settings: RoundSettings) -> Work:
     """FLARE23 as the paper had it, where there is no store yet."""
-    kinds: dict[Kind, int] = {
-        "full": FLARE_CASES["full"],
-        "partial": FLARE_CASES["partial"],
-        "unlabelled": FLARE_CASES["unlabelled"],
-    }
-    predicted = sum(kinds[kind] for kind in settings.science.predicts) + FLARE_CASES["validation"]
-    trained = sum(kinds[kind] for kind in _trained(settings.science.cases))
+    predicted = sum(FLARE_KINDS[kind] for kind in settings.science.predicts) + FLARE_HELD_OUT
+    trained = sum(FLARE_KINDS[kind] for kind in _trained(settings.science.cases))
     size = " x ".join(str(n) for n in FLARE_SCAN.shape)
     return Work(
-        kinds=kinds,
+        kinds=FLARE_KINDS,
         predicted=[FLARE_SCAN] * predicted,
         trained=[FLARE_SCAN] * trained,
         label_bytes_a_voxel=LABEL_BYTES_A_VOXEL,
@@ -196,12 +193,12 @@ def _network(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -
     )
 
 
-def _cost(settings: RoundSettings, supervision: str) -> Cost:
+def _cost(settings: RoundSettings, supervision: Supervision) -> Cost:
     return cost_of(
         settings.network,
         channels=len(settings.channels),
         patch=settings.stage.patch,
-        supervision="cross" if supervision == "cross" else "plain",
+        supervision=supervision,
     )
 
 

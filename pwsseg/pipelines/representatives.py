@@ -22,14 +22,13 @@ from pwsseg.networks.supervision import build_network
 from pwsseg.pipelines.checkpoints import prediction_settings, shared_scratch
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.labeller import load_labeller
-from pwsseg.pipelines.over_cases import Item, Stage, over_cases
+from pwsseg.pipelines.over_cases import Item, Stage, check_done, over_cases
 from pwsseg.pipelines.prepare import prepared_scan
 from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.sources import Sources
 from pwsseg.rounds import RoundSettings
 from pwsseg.store import Model, Store
 from pwsseg.store.digests import code_digest, json_digest
-from pwsseg.values import StoreError
 
 
 def choose_representatives(store: Store, sources: Sources, resources: Resources) -> Sources:
@@ -73,8 +72,7 @@ def _choose(store: Store, sources: Sources, resources: Resources, *, count: int)
         resources=resources,
         progress=Progress(f"{sources.settings.name} · describe", len(labelled) + len(waiting)),
     )
-    if failed := [i for i in items if i.error]:
-        raise StoreError(f"scan {failed[0].case} can't be described: {failed[0].error}")
+    check_done(items, "scan {case} can't be described")
     features = {i.case: i.fields["features"] for i in items}
     here, there = (np.asarray([features[c] for c in cases], np.float64) for cases in (waiting, labelled))
     return sorted(waiting[i] for i in farthest_points(here, chosen=there, count=count))

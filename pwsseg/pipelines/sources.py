@@ -109,9 +109,9 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
     science = settings.science
     annotation = _parent(store, ANNOTATION, settings)
     layers = {name: _parent(store, name, settings) for name in science.learns_from if name != ANNOTATION}
-    annotated = {case: frozenset(annotation.entry(case).annotated_classes) for case in annotation.cases()}
+    annotated = stated_classes(annotation)
     least = frozenset(science.labelled_at_least)
-    scans = {case: store.scan(case).record for case in store.cases()}
+    scans = {scan.case: scan for scan in store.scan_records()}
     left_out = leaks(scans)
     training = [c for c, scan in scans.items() if scan.split == "training" and c not in left_out]
     kinds = {case: kind_of(annotated.get(case, frozenset()), least) for case in training}
@@ -147,6 +147,12 @@ def _without_unheard(sources: Sources) -> Sources:
         return sources
     kept = science.model_copy(update={"classes": tuple(c for c in science.classes if c in heard)})
     return replace(sources, settings=sources.settings.model_copy(update={"science": kept}), unheard=unheard)
+
+
+def stated_classes(annotation: Layer) -> dict[str, frozenset[int]]:
+    """The annotated classes of every case of an annotation layer, read from its manifest."""
+    rows = annotation.manifest("case", "annotated_classes")
+    return {row["case"]: frozenset(row["annotated_classes"]) for row in rows}
 
 
 def kind_of(annotated: frozenset[int], least: frozenset[int]) -> Kind:

@@ -1,7 +1,7 @@
 """One case in neuroglancer: the CT in the abdomen's window, layers as segmentations in the classes' colours.
 
-state = viewer_state(store, "case1", ["annotation", "ots2"], url)     # what the client is told
-with showing(store, "case1", ["annotation", "ots2"]) as address:      # the client itself, on this machine
+layers = layers_of(store, "case1", ["annotation", "ots2"])
+with showing(store, "case1", layers) as address:          # the client, on this machine, until the end
     ...
 """
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pwsseg.report.serving import serving
 from pwsseg.store import Layer, Store
+from pwsseg.store.contents import published_layers
 from pwsseg.store.layer import case_path
 from pwsseg.store.location import on_s3
 from pwsseg.store.scan import scan_path
@@ -44,16 +45,8 @@ def layers_of(store: Store, case: str, names: Sequence[str]) -> list[Layer]:
         for layer in layers:
             layer.entry(case)
         return layers
-    found = {record.pins.name for record in store.layers() if record.pins.kind != "fusion"}
-    layers = []
-    for name in sorted(found):
-        try:
-            layer = store.layer(name)
-        except StoreError:  # a draft, or retired
-            continue
-        if layer.find(case) is not None:
-            layers.append(layer)
-    return layers
+    newest = {layer.record.pins.name: layer for layer in published_layers(store)}  # the last version stays
+    return [la for la in newest.values() if la.record.pins.kind != "fusion" and la.find(case) is not None]
 
 
 def folders_of(store: Store, case: str, layers: Sequence[Layer]) -> list[str]:
