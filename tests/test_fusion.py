@@ -20,7 +20,7 @@ from pwsseg.arrays.fusion import (
     restrict,
     tumor_to_organ,
 )
-from pwsseg.arrays.stability import disagreement
+from pwsseg.arrays.stability import changed_by_class, disagreement
 from pwsseg.pipelines.fuse import target_labels
 from pwsseg.rounds import RoundSettings, load_round
 
@@ -224,6 +224,11 @@ def test_instability_is_the_mean_of_both_changes() -> None:
 def test_instability_of_equal_labels_is_zero_even_without_any_organ() -> None:
     assert disagreement(row(1, 2), row(1, 2), row(1, 2), organs=ORGANS) == 0
     assert disagreement(row(0, 0), row(0, 0), row(0, 0), organs=ORGANS) == 0
+
+
+def test_change_by_class_counts_who_has_it_alone() -> None:
+    changed = changed_by_class(row(1, 1, 2, 0, 14), row(1, 2, 2, 3, 0))
+    assert {k: int(n) for k, n in enumerate(changed) if n} == {0: 2, 1: 1, 2: 1, 3: 1, 14: 1}
 
 
 def test_instability_counts_no_tumor() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import islice
 
@@ -16,7 +17,8 @@ from pwsseg.arrays.augmentation import NO_AUGMENTATION, AugmentationSettings, wa
 from pwsseg.arrays.components import SLICES, keep_largest
 from pwsseg.arrays.patches import Patch, TrainingCase, class_places, cut_patch, endless
 from pwsseg.arrays.resampling import nearest_index, normalise, resample_labels, resample_scan
-from pwsseg.values import Geometry
+from pwsseg.pipelines.feed import ahead
+from pwsseg.values import Geometry, StoreError
 
 Shape = tuple[int, int, int]
 SHAPES = st.tuples(*[st.integers(1, 12)] * 3)
@@ -170,6 +172,55 @@ def test_rotation_acts_in_millimetres() -> None:
     radius = np.sqrt(z**2 + y**2 + x**2)
     assert (cut[torch.from_numpy(radius < 7)] > 0.99).all()
     assert (cut[torch.from_numpy((radius > 13) & (radius < 19))] < 0.01).all()
+
+
+@pytest.mark.parametrize("settings", [STRONG, NO_AUGMENTATION], ids=["bent", "as it is"])
+def test_a_patch_is_made_on_the_device_asked_for_whatever_the_volume_lies_on(
+    settings: AugmentationSettings,
+) -> None:
+    there = torch.device("meta")  # refuses whatever is computed with tensors of another device
+    image, labels = torch.randn(8, 9, 10), torch.ones(8, 9, 10, dtype=torch.uint8)
+    cut, cut_labels = warp_patch(
+        image,
+        labels,
+        centre=(4, 4, 4),
+        patch=(4, 6, 6),
+        spacing=SPACING,
+        settings=settings,
+        random=rng(),
+        device=there,
+    )
+    assert cut_labels is not None
+    assert cut.device == cut_labels.device == there
+    assert cut.shape == cut_labels.shape == (4, 6, 6)
+
+
+def test_batches_made_ahead_are_the_same_and_one_is_made_while_another_is_used() -> None:
+    made = []
+
+    def batches() -> Iterator[int]:
+        for number in range(3):
+            made.append(number)
+            yield number
+
+    used = []
+    for number in ahead(batches()):
+        deadline = time.monotonic() + 10
+        while len(made) < min(number + 2, 3) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        used.append((number, list(made)))
+    assert used == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]
+
+
+def test_what_goes_wrong_ahead_is_raised_where_the_batch_is_wanted() -> None:
+    def batches() -> Iterator[int]:
+        yield 1
+        raise StoreError("scan is damaged")
+
+    found = ahead(batches())
+    assert next(found) == 1
+    with pytest.raises(StoreError, match="damaged"):
+        next(found)
 
 
 def test_intensities_change_by_one_gain_and_one_shift() -> None:

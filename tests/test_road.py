@@ -14,7 +14,9 @@ from tensorboardX.proto import event_pb2
 
 from pwsseg.arrays.fusion import Provenance
 from pwsseg.pipelines.fuse import target_labels
+from pwsseg.pipelines.over_cases import Item
 from pwsseg.pipelines.provenance import provenance_of
+from pwsseg.pipelines.selection import _compare
 from pwsseg.pipelines.sources import pin_sources
 from pwsseg.rounds import load_round
 from pwsseg.store import Store
@@ -97,6 +99,25 @@ def test_predictions_pin_the_model_that_made_them(road: Road, layers: dict[str, 
         pin = layers[f"{name}.v1"]["pins"]["model"]
         assert pin == {"id": f"{name}.v1", "digest": store.model(name).digest}
     assert store.model("os2").record.pins.starts_from == store.model("os1").pin
+
+
+@pytest.mark.parametrize(("before", "after"), [("os1", "os2"), ("os2", "ots1"), ("ots1", "ots2")])
+def test_predictions_count_what_they_changed(road: Road, before: str, after: str) -> None:
+    store = Store.open(road.store)
+    since, layer = store.layer(before), store.layer(after)
+    shares = layer.changes_since(since, FLARE23.organs)
+    assert set(shares) == set(layer.cases()) & set(since.cases()) != set()
+    assert layer.changes_since(layer, FLARE23.organs) == {}
+    tumor_compared = FLARE23.tumor in since.record.pins.classes
+    for row in layer.manifest():
+        if row["case"] not in shares:
+            continue
+        first, second = since.labels(row["case"]), layer.labels(row["case"])
+        compared = _compare(Item(row["case"]), before=since, after=layer)
+        assert shares[row["case"]] == compared.fields["share"]
+        for label in since.record.pins.classes:
+            assert row[f"changed_{label}"] == ((first == label) != (second == label)).sum()
+        assert (row.get("changed_14") is not None) == tumor_compared
 
 
 def test_store_is_whole(road: Road) -> None:

@@ -58,6 +58,7 @@ def warp_patch(
     spacing: tuple[float, float, float],
     settings: AugmentationSettings,
     random: np.random.Generator,
+    device: torch.device | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Read one warped patch around `centre`.
 
@@ -70,6 +71,9 @@ def warp_patch(
         Voxel position (z, y, x) of the patch's centre, inside the volume.
     spacing:
         (z, y, x) mm: rotations and displacements act in millimetres.
+    device:
+        Where the patch is computed and lies; of the volume only the voxels that are read go there. None for
+        the volume's own.
 
     Returns
     -------
@@ -78,13 +82,13 @@ def warp_patch(
     if settings.bends:
         control = _control_points(centre, patch, spacing, settings, random)
         low, high = _touched(control, image.shape)
-        read = _Positions(control - low, patch, image.device)
-        warped = read.linear(_window(image, low, high))
-        nearest = None if labels is None else read.nearest(_window(labels, low, high))
+        read = _Positions(control - low, patch, device or image.device)
+        warped = read.linear(_window(image, low, high).to(device))
+        nearest = None if labels is None else read.nearest(_window(labels, low, high).to(device))
     else:
         low = np.rint(np.asarray(centre) - (np.asarray(patch) - 1) / 2).astype(int)
-        warped = _window(image, low, low + patch)
-        nearest = None if labels is None else _window(labels, low, low + patch)
+        warped = _window(image, low, low + patch).to(device)
+        nearest = None if labels is None else _window(labels, low, low + patch).to(device)
     gain = random.uniform(1 - settings.gain, 1 + settings.gain)
     return warped * gain + random.uniform(-settings.shift, settings.shift), nearest
 

@@ -63,8 +63,11 @@ def cut_patch(
     favoured: Mapping[int, float],
     augmentation: AugmentationSettings,
     random: np.random.Generator,
+    device: torch.device | None = None,
 ) -> Patch:
     """Cut one augmented patch; with probability `foreground` around a voxel of a random class present.
+
+    It is bent on `device` and lies there; None for the device of the case.
 
     `favoured` gives classes the share of these patches that they get wherever they are present.
     """
@@ -79,6 +82,7 @@ def cut_patch(
         spacing=source.spacing,
         settings=augmentation,
         random=random,
+        device=device,
     )
     return Patch(source.case, image, labels, source.known)
 

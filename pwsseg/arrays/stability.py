@@ -16,12 +16,29 @@ def disagreement(first: Labels, second: Labels, third: Labels, *, organs: Collec
     Labels are uint8 (z, y, x) of successive rounds on one grid. Only `organs` are compared: the tumor
     appears in the later rounds alone and would count as change everywhere.
     """
-    keep = np.zeros(256, dtype=bool)
-    keep[list(organs)] = True
-    y1, y2, y3 = (np.where(keep[y], y, 0) for y in (first, second, third))
-    return 0.5 * (_change(y1, y2) + _change(y2, y3))
+    return 0.5 * (share_changed(first, second, organs=organs) + share_changed(second, third, organs=organs))
 
 
-def _change(before: Labels, after: Labels) -> float:
-    changed = int((before != after).sum())
-    return changed / max(1, int((after > 0).sum()))
+def share_changed(before: Labels, after: Labels, *, organs: Collection[int]) -> float:
+    """#(y1 != y2) / #(y2 > 0), of organs alone; the denominator at least 1."""
+    there = np.bincount(after.reshape(-1), minlength=256)[list(organs)].sum()
+    return changed_voxels(before, after, organs=organs) / max(1, int(there))
+
+
+def changed_voxels(before: Labels, after: Labels, *, organs: Collection[int]) -> int:
+    """#(y1 != y2): voxels that are no longer, or now, or otherwise, an organ."""
+    first, second = _where_different(before, after)
+    organ = np.zeros(256, dtype=np.uint8)
+    organ[list(organs)] = list(organs)
+    return int((organ[first] != organ[second]).sum())
+
+
+def changed_by_class(before: Labels, after: Labels) -> NDArray[np.int64]:
+    """For each label (256,) the voxels that have it in one of the two alone."""
+    first, second = _where_different(before, after)
+    return np.bincount(first, minlength=256) + np.bincount(second, minlength=256)
+
+
+def _where_different(before: Labels, after: Labels) -> tuple[Labels, Labels]:
+    different = before != after
+    return before[different], after[different]

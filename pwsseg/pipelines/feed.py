@@ -2,7 +2,8 @@
 
     for batch, cases in PatchFeed(...).epoch(3): ...       # Batch of tensors, and which cases they are of
 
-Several patches are cut from each volume while it is in memory; a few volumes stay cached. Every place in the
+Several patches are cut from each volume while it is in memory; a few volumes stay cached. Patches are bent on
+the device that trains; beside a GPU, the next batch is cut while it computes (`ahead`). Every place in the
 batch has a random generator of its own in every epoch, so a resumed run goes on with the same patches, and a
 batch holds the same ones however many workers share it.
 """
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +27,8 @@ from pwsseg.values import orientation_of, oriented
 
 if TYPE_CHECKING:
     from pwsseg.rounds import RoundSettings
+
+T = TypeVar("T")
 
 PLACES_A_CLASS = 2000
 """Voxel positions remembered for each class of a volume, to centre patches on."""
@@ -47,8 +51,16 @@ class PatchFeed:
     A place sees all cases, in an order of its own.
     """
 
-    def __init__(self, plan: FeedPlan, settings: RoundSettings, *, rank: int, workers: int) -> None:
-        self._plan, self._settings = plan, settings
+    def __init__(
+        self,
+        plan: FeedPlan,
+        settings: RoundSettings,
+        *,
+        rank: int,
+        workers: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self._plan, self._settings, self._device = plan, settings, device
         labelled, unlabelled = settings.stage.labelled_batch, settings.stage.unlabelled_batch
         self._labelled = range(rank, labelled, workers)
         self._unlabelled = range(labelled + rank, labelled + unlabelled, workers) if plan.unlabelled else ()
@@ -79,6 +91,7 @@ class PatchFeed:
             favoured=science.favoured,
             augmentation=science.augmentation,
             random=random,
+            device=self._device,
         )
 
     def load(self, case: str) -> TrainingCase:
@@ -105,6 +118,15 @@ class PatchFeed:
         known = np.isin(classes, layer.entry(case).annotated_classes)
         places = class_places(labels, at_most=PLACES_A_CLASS, random=np.random.default_rng(0))
         return TrainingCase(case, image, torch.from_numpy(labels), known, geometry.spacing, places)
+
+
+def ahead(batches: Iterator[T]) -> Iterator[T]:
+    """The same items; while one is in use the next is made in a thread. What making raises comes out here."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead") as thread:
+        waiting = thread.submit(next, batches, None)
+        while (item := waiting.result()) is not None:
+            waiting = thread.submit(next, batches, None)
+            yield item
 
 
 def _batch(patches: list[Patch], labelled: int) -> Batch:

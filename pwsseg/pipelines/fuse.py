@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwsseg.arrays import targets
-from pwsseg.arrays.stability import disagreement
 from pwsseg.arrays.targets import DIVIDE, FUSE, TargetRules
 from pwsseg.pipelines.cluster import Resources
-from pwsseg.pipelines.over_cases import Item, Stage, check_done, over_cases
+from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.publish import publish
+from pwsseg.pipelines.selection import select
 from pwsseg.pipelines.sources import Sources
 from pwsseg.rounds import RoundSettings
 from pwsseg.store import FusionPins, Layer, LayerDraft, Store
@@ -31,7 +31,7 @@ def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
         say(f"  {case} is left out of training: it {why}")
     for label in sources.unheard:
         say(f"  {FLARE23[label].name} ({label}) is left out: no case that is learnt from speaks about it")
-    chosen, notes = _select(sources, resources)
+    chosen, notes = select(sources, resources)
     draft = store.draft(pins)
     waiting = [c for c in chosen if c not in draft.committed()]
     items = over_cases(
@@ -102,30 +102,4 @@ def _write_target(item: Item, *, draft: LayerDraft, location: str, sources: Sour
         spacing=Store.open(location).scan(case).geometry.spacing,
     )
     draft.write(case, labels, annotated_classes=item.fields["known"], seconds={})
-    return item
-
-
-def _select(sources: Sources, resources: Resources) -> tuple[list[str], tuple[str, ...]]:
-    """The cases that targets are made for: all, or without the least stable unlabelled ones."""
-    selection = sources.settings.science.selection
-    if selection is None:
-        return sources.learnt, ()
-    judged = [c for c in sources.learnt if sources.kinds[c] == "unlabelled"]
-    items = over_cases(
-        [Item(c) for c in judged],
-        [Stage(_measure_stability, {"layers": sources.compared})],
-        resources=resources,
-        progress=Progress(f"{sources.settings.name} · select", len(judged)),
-    )
-    check_done(items, "the stability of {case} can't be measured")
-    unstable = {i.case: i.fields["u"] for i in items}
-    worst_first = sorted(judged, key=lambda c: (-unstable[c], c))
-    dropped = set(worst_first[: len(judged) - round(selection.keep * len(judged))])
-    notes = tuple(f"{c} dropped: instability u = {unstable[c]:.3f}" for c in sorted(dropped))
-    return [c for c in sources.learnt if c not in dropped], notes
-
-
-def _measure_stability(item: Item, *, layers: tuple[Layer, ...]) -> Item:
-    first, second, third = (layer.labels(item.case) for layer in layers)
-    item.fields["u"] = disagreement(first, second, third, organs=FLARE23.organs)
     return item

@@ -25,9 +25,11 @@ from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.prepare import prepared_scan
 from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.publish import publish
+from pwsseg.pipelines.selection import measured_changes
 from pwsseg.pipelines.sources import Sources
 from pwsseg.store import Layer, LayerDraft, Model, PredictionPins, Store
 from pwsseg.store.digests import code_digest
+from pwsseg.store.layer import SINCE
 from pwsseg.values import Geometry
 
 
@@ -56,7 +58,7 @@ def predict_layer(
             if settings.box
             else Stage(_load_prepared, {"location": store.location, "recipe": settings.recipe}),
             Stage(Predictor, {"model": model}, device=True),
-            Stage(_write_layer, {"draft": draft}),
+            Stage(_write_layer, {"draft": draft, "since": sources.pseudo}),
         ],
         resources=resources,
         progress=Progress(f"{settings.name} · predict", len(waiting)),
@@ -73,6 +75,8 @@ def layer_pins(sources: Sources, model: Model) -> PredictionPins:
         rules.append("post:largest-component")
     if settings.science.representatives:
         rules.append(f"select:farthest-point:{settings.science.representatives.keep:g}")
+    if sources.pseudo:
+        rules.append(f"{SINCE}{sources.pseudo.id}")
     return PredictionPins(
         name=settings.name,
         kind="prediction",
@@ -142,13 +146,14 @@ def _load_scan(item: Item, *, location: str) -> Item:
     return item
 
 
-def _write_layer(item: Item, *, draft: LayerDraft) -> Item:
+def _write_layer(item: Item, *, draft: LayerDraft, since: Layer | None) -> Item:
     draft.write(
         item.case,
         item.volume,
         annotated_classes=draft.record.pins.classes,
         seconds=item.fields["seconds"],
         notes=item.fields.get("notes", ()),
+        measures=measured_changes(since, item.volume, item.case) if since else {},
     )
     return Item(item.case, {"seconds": item.fields["seconds"]})
 

@@ -27,7 +27,7 @@ from pwsseg.networks.supervision import (
 )
 from pwsseg.pipelines.checkpoints import bare, go_on_from, keep_model, report_epoch, resume, shared_scratch
 from pwsseg.pipelines.cluster import Resources, check_code
-from pwsseg.pipelines.feed import FeedPlan, PatchFeed
+from pwsseg.pipelines.feed import FeedPlan, PatchFeed, ahead
 from pwsseg.pipelines.meter import EpochMeter
 from pwsseg.pipelines.progress import say
 from pwsseg.pipelines.sources import Sources
@@ -145,11 +145,12 @@ def _train_in_worker(config: dict[str, Any]) -> None:
         network.parameters(), betas=settings.science.betas, weight_decay=settings.science.weight_decay
     )
     curve = resume(network, optimiser, train.get_checkpoint(), average=average)
-    feed = PatchFeed(config["plan"], settings, rank=rank, workers=workers)
+    feed = PatchFeed(config["plan"], settings, rank=rank, workers=workers, device=device)
     terms_of = _step_terms(settings, network)
     for epoch in range(len(curve), settings.epochs):
         sums: dict[str, float] = {}
-        for step, (batch, cases) in enumerate(feed.epoch(epoch)):
+        patches = ahead(feed.epoch(epoch)) if device.type == "cuda" else feed.epoch(epoch)
+        for step, (batch, cases) in enumerate(patches):
             progress = (epoch + step / settings.stage.steps_an_epoch) / settings.epochs
             rate = learning_rate(settings.science.schedule, progress) * settings.stage.learning_rate
             for group in optimiser.param_groups:

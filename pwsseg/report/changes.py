@@ -1,11 +1,12 @@
 """What changed from round to round: millilitres a class, the cases that changed most, and where.
 
-Which cases changed most is read from the manifests of all cases, by volumes; voxels are compared on a few.
+Which cases changed most is read from manifests: by the voxels that a prediction counted, else by volumes. The
+voxels themselves are compared on a few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 from typing import Any
@@ -39,7 +40,7 @@ def changed(facts: Facts, store: Store) -> Section | None:
         "changes",
         "What each round changed",
         f"Millilitres that a class gained and lost from one round to the next, summed over "
-        f"{' to '.join(str(n) for n in counts)} cases that both layers hold. Below, the cases whose volumes "
+        f"{' to '.join(str(n) for n in counts)} cases that both layers hold. Below, the cases that "
         f"changed most of all cases, at the slice with most change.",
         _by_class(pairs, facts, store) + _most_changed(*pairs[-1], store),
     )
@@ -53,6 +54,11 @@ def volume_change(before: Mapping[str, Any], after: Mapping[str, Any], classes: 
     columns = [f"voxels_{c}" for c in classes]
     v1, v2 = (np.array([row[c] or 0 for c in columns], float) for row in (before, after))
     return float(np.abs(v2 - v1).sum() / max(1.0, v2.sum()))
+
+
+def case_changes(a: Layer, b: Layer, organs: Collection[int]) -> dict[str, float]:
+    """The share of each case in both that changed: of its voxels where b counted them, else of volumes."""
+    return volume_changes(a, b) | b.changes_since(a, organs)
 
 
 def volume_changes(a: Layer, b: Layer) -> dict[str, float]:
@@ -95,21 +101,25 @@ def _gain_and_loss(change: Mapping[str, float] | None) -> list[str]:
 
 
 def _most_changed(a: Layer, b: Layer, store: Store) -> str:
-    changes = volume_changes(a, b)
+    changes, counted = case_changes(a, b, store.label_set.organs), b.changes_since(a, store.label_set.organs)
     worst = sorted(changes, key=lambda case: (-changes[case], case))[:SHOWN_CASES]
-    return "".join(
-        _case(store, case, (a, b), changes[case], key=f"change{i}") for i, case in enumerate(worst)
-    )
+    shown = []
+    for i, case in enumerate(worst):
+        what = "organ voxels" if case in counted else "volumes"
+        shown.append(
+            _case(store, case, (a, b), f"{what} {100 * changes[case]:.0f} % changed", key=f"change{i}")
+        )
+    return "".join(shown)
 
 
-def _case(store: Store, case: str, layers: tuple[Layer, Layer], change: float, *, key: str) -> str:
+def _case(store: Store, case: str, layers: tuple[Layer, Layer], change: str, *, key: str) -> str:
     scan = store.scan(case)
     before, after = (oriented_labels(scan, layer) for layer in layers)
     what = difference(before, after)
     z = int(np.count_nonzero(what, axis=(1, 2)).argmax())
     panels = [
         *(Panel(layer.id, classes_over(v[z])) for layer, v in zip(layers, (before, after), strict=True)),
-        Panel(f"{layers[0].id} → {layers[1].id}", _painted(what[z]), f"volumes {100 * change:.0f} % changed"),
+        Panel(f"{layers[0].id} → {layers[1].id}", _painted(what[z]), change),
     ]
     kinds = "".join(f"<li>{swatch(color)}{escape(name)}</li>" for name, color in DIFFERENCE)
     below = legend([before[z], after[z]], store.label_set) + f'<ul class="legend">{kinds}</ul>'

@@ -3,8 +3,8 @@
     for entry in review(store, top=20):
         print(entry.case, entry.points, entry.reasons, entry.slice)
 
-All cases are judged by their volumes, which stand in the layers' manifests; voxels are read only of the cases
-that come out on top (docs/decisions/0032-review-by-volumes.md).
+All cases are judged by what stands in the layers' manifests, which count voxels; voxels are read only of the
+cases that come out on top (docs/decisions/0032-review-by-volumes.md).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pwsseg.store.contents import published_layers
 from pwsseg.values import LabelSet, StoreError
 
 LEAST_CHANGE = 0.1
-"""A case whose volumes changed by less from one round to the next is stable enough."""
+"""A case that changed by less from one round to the next is stable enough."""
 USUAL = 0.9
 """An organ that so many cases have is missed where it is absent."""
 OFF_BY = 1 / 3
@@ -101,12 +101,13 @@ def _reasons(rounds: Rounds, labels: LabelSet) -> dict[str, list[Reason]]:
     before = _by_case(rounds.before) if rounds.before else {}
     stated = _by_case(rounds.annotation) if rounds.annotation else {}
     classes = rounds.layer.record.pins.classes
+    changed = rounds.layer.changes_since(rounds.before, labels.organs) if rounds.before else {}
     outliers = {c: volume_outliers(list(now.values()), c) for c in classes if c != labels.tumor}
     usual = [c for c in classes if c != labels.tumor and _share_with(c, now) >= USUAL]
     found = {}
     for case, row in now.items():
         reasons = [
-            *_changes(before.get(case), row, rounds, labels),
+            *_changes(before.get(case), row, changed.get(case), rounds, labels),
             *_differences(stated.get(case), row, classes, labels),
             *_oddities(case, row, stated.get(case), (outliers, usual), labels),
         ]
@@ -123,15 +124,20 @@ def _share_with(label: int, rows: Rows) -> float:
 
 
 def _changes(
-    before: Mapping[str, Any] | None, row: Mapping[str, Any], rounds: Rounds, labels: LabelSet
+    before: Mapping[str, Any] | None,
+    row: Mapping[str, Any],
+    voxels: float | None,
+    rounds: Rounds,
+    labels: LabelSet,
 ) -> Iterator[Reason]:
-    """Unstable labels, and a tumor that came or went."""
+    """Unstable labels, and a tumor that came or went; `voxels` is the share that changed, where counted."""
     if before is None or rounds.before is None:
         return
     shared = sorted(set(rounds.layer.record.pins.classes) & set(rounds.before.record.pins.classes))
-    change = volume_change(before, row, shared)
+    change = volume_change(before, row, shared) if voxels is None else voxels
     if change >= LEAST_CHANGE:
-        yield Reason(min(1.0, change), f"volumes changed by {100 * change:.0f} % since {rounds.before.id}")
+        what = "volumes" if voxels is None else "organ voxels"
+        yield Reason(min(1.0, change), f"{what} changed by {100 * change:.0f} % since {rounds.before.id}")
     tumor = f"voxels_{labels.tumor}"
     if labels.tumor in shared and bool(before[tumor]) != bool(row[tumor]):
         verb = "appeared" if row[tumor] else "vanished"

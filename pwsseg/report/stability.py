@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 
 from pwsseg.arrays.stability import disagreement
-from pwsseg.report.changes import volume_changes
+from pwsseg.report.changes import case_changes
 from pwsseg.report.curves import COLORS, QUIET, STYLE, drawing, svg_of
 from pwsseg.report.facts import Facts
 from pwsseg.report.markup import NONE, Section, row_th, table, td, th, wide_chart
@@ -21,19 +22,42 @@ SELECTS = "select:"
 
 
 def stability(facts: Facts, store: Store) -> Section | None:
-    """The change of volumes of every case, round by round; the cases that a selection dropped."""
-    layers = [r.layer for r in facts.rounds]
-    changes = {f"{a.id} → {b.id}": found for a, b in pairwise(layers) if (found := volume_changes(a, b))}
+    """The change of every case, round by round; of every class; the cases that a selection dropped."""
+    pairs = list(pairwise(r.layer for r in facts.rounds))
+    organs = store.label_set.organs
+    changes = {f"{a.id} → {b.id}": found for a, b in pairs if (found := case_changes(a, b, organs))}
     if not changes:
         return None
-    chart = wide_chart(_drawn(changes), "Change of volumes a case and round")
+    chart = wide_chart(_drawn(changes), "Change a case and round")
     return Section(
         "stability",
         "Stability and selection",
-        "How much the volumes of a case changed from one round to the next, a dot a case, the median as a "
-        "bar. Labels that no longer change have been learnt, or are the same mistake each time.",
-        f"{chart}{_selections(facts, store)}",
+        "How much of a case changed from one round to the next, a dot a case, the median as a bar: voxels "
+        "against those that are an organ, volumes where voxels were not compared. Labels that no longer "
+        "change have been learnt, or are the same mistake each time.",
+        f"{chart}{_by_class(pairs, store)}{_selections(facts, store)}",
     )
+
+
+def _by_class(pairs: Sequence[tuple[Layer, Layer]], store: Store) -> str:
+    """Of every class the median over cases of its voxels changed, in percent of those it has now."""
+    counted = [(a, b, b.manifest()) for a, b in pairs if b.changes_since(a, store.label_set.organs)]
+    if not counted:
+        return ""
+    classes = sorted({c for _, b, _ in counted for c in b.record.pins.classes})
+    head = [[th("class"), *(th(f"{a.id} → {b.id}") for a, b, _ in counted)]]
+    body = [
+        [row_th(store.label_set[c].name), *(td(_median_change(rows, c)) for _, _, rows in counted)]
+        for c in classes
+    ]
+    caption = "Voxels of a class that changed, in percent of those it has now; the median over cases"
+    return table(head, body, caption=caption)
+
+
+def _median_change(rows: Sequence[Mapping[str, Any]], label: int) -> str:
+    has, changed = f"voxels_{label}", f"changed_{label}"
+    shares = [100 * row[changed] / row[has] for row in rows if row.get(has) and row.get(changed) is not None]
+    return f"{np.median(shares):.0f}" if shares else NONE
 
 
 def dropped_by(targets: Layer, facts: Facts, store: Store) -> list[str]:
@@ -87,5 +111,9 @@ def _instability(layers: Sequence[Layer], targets: Layer, case: str, store: Stor
     before = [x for x in layers if x.state.created <= targets.state.created and case in x.cases()][-3:]
     if len(before) < 3:
         return None
+    organs = store.label_set.organs
+    stated = [b.changes_since(a, organs) for a, b in pairwise(before)]
+    if all(case in shares for shares in stated):
+        return 0.5 * sum(shares[case] for shares in stated)
     first, second, third = (layer.labels(case) for layer in before)
-    return disagreement(first, second, third, organs=store.label_set.organs)
+    return disagreement(first, second, third, organs=organs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, cast
 
 import numpy as np
@@ -12,12 +13,14 @@ from pwsseg.store.documents import ARRAY, read_record
 from pwsseg.store.objects import Objects
 from pwsseg.store.plain import guess_plain
 from pwsseg.store.records import CaseRecord, LayerRecord, Pin, Published
-from pwsseg.store.tables import read_rows
+from pwsseg.store.tables import CHANGED_ORGANS, read_rows
 from pwsseg.store.volumes import GROUP, read_voxels
 from pwsseg.values import StoreError
 
 MANIFEST = "manifest.parquet"
 SIZE = ("size_z", "size_y", "size_x")
+SINCE = "changes-since:"
+"""The rule of a prediction whose cases say how much they differ from those of the layer named."""
 
 
 def layer_path(layer: str) -> str:
@@ -80,6 +83,21 @@ class Layer:
         if data is None:
             raise StoreError(f"layer {self.id} has lost its {MANIFEST}; run `pwsseg verify`")
         return read_rows(data, columns or None)
+
+    def changes_since(self, other: Layer, organs: Collection[int]) -> dict[str, float]:
+        """The share of its organ voxels that changed, of every case whose manifest row counts from `other`.
+
+        u is half the sum of two such shares (METHOD.md, Selection). Empty where another layer was compared.
+        """
+        if f"{SINCE}{other.id}" not in self.record.pins.rules:
+            return {}
+        voxels = [f"voxels_{c}" for c in organs if c in self.record.pins.classes]
+        rows = self.manifest()
+        return {
+            row["case"]: row[CHANGED_ORGANS] / max(1, sum(row[v] or 0 for v in voxels))
+            for row in rows
+            if row.get(CHANGED_ORGANS) is not None
+        }
 
     def find(self, case: str) -> CaseRecord | None:
         """The record of one case, None when the layer has no labels for it."""

@@ -11,17 +11,24 @@ from pwsseg.values import UNKNOWN
 
 Row = dict[str, Any]
 
+CHANGED, CHANGED_ORGANS = "changed_", "changed_organs"
+"""Measures of a case that its row of the manifest has, too: voxels changed since the layer compared."""
+
 
 def manifest_bytes(cases: Sequence[CaseRecord], classes: Sequence[int]) -> bytes:
     """A layer's manifest.parquet: one row a case, sorted by case.
 
     Columns: case, digest, scan (digest), annotated_classes, size_z, size_y, size_x (voxels), voxel_ml,
-    voxels_<class> (null where the layer doesn't speak about the class), voxels_unknown, seconds, notes.
+    voxels_<class> (null where the layer doesn't speak about the class), voxels_unknown, seconds, notes;
+    where any case was compared with another layer's, changed_organs and changed_<class> (voxels, or null).
     """
-    return table_bytes([_manifest_row(c, classes) for c in sorted(cases, key=lambda c: c.case)], classes)
+    compared = any(CHANGED_ORGANS in c.measures for c in cases)
+    changes = [CHANGED_ORGANS, *(f"{CHANGED}{i}" for i in classes)] if compared else []
+    rows = [_manifest_row(c, classes, changes) for c in sorted(cases, key=lambda c: c.case)]
+    return table_bytes(rows, classes, changes)
 
 
-def _manifest_row(record: CaseRecord, classes: Sequence[int]) -> Row:
+def _manifest_row(record: CaseRecord, classes: Sequence[int], changes: Sequence[str]) -> Row:
     z, y, x = record.geometry.shape
     return {
         "case": record.case,
@@ -34,12 +41,13 @@ def _manifest_row(record: CaseRecord, classes: Sequence[int]) -> Row:
         "voxel_ml": record.geometry.voxel_ml,
         **{f"voxels_{i}": record.voxels.get(str(i)) for i in classes},
         "voxels_unknown": record.voxels.get(str(UNKNOWN), 0),
+        **{name: record.measures.get(name) for name in changes},
         "seconds": sum(record.seconds.values()),
         "notes": list(record.notes),
     }
 
 
-def table_bytes(rows: Sequence[Row], classes: Sequence[int]) -> bytes:
+def table_bytes(rows: Sequence[Row], classes: Sequence[int], changes: Sequence[str]) -> bytes:
     """The rows of a manifest as Parquet, with the column types stated even when there is no row."""
     import pyarrow as pa
 
@@ -52,6 +60,7 @@ def table_bytes(rows: Sequence[Row], classes: Sequence[int]) -> bytes:
             ("voxel_ml", pa.float64()),
             *((f"voxels_{i}", count) for i in classes),
             ("voxels_unknown", count),
+            *((name, count) for name in changes),
             ("seconds", pa.float64()),
             ("notes", pa.list_(text)),
         ]
