@@ -72,6 +72,19 @@ def test_a_terminal_is_rewritten_with_the_time_left(clock: list[float]) -> None:
     assert shown[-1].endswith("0:30   loss 0.5   1 failed\n")
 
 
+def test_time_left_is_reckoned_by_windows_where_scans_are_of_unlike_size(clock: list[float]) -> None:
+    out = Terminal()
+    stage = Progress("os1 · predict", 3, windows=1000, out=out)
+    for windows in (600, 300, 100):
+        clock[0] += windows / 10
+        stage.step(windows=windows)
+    stage.close()
+    shown = out.getvalue().split("\r\x1b[K")
+    assert "1/3 scans   600/1,000 windows   1:00, about 0:40 left" in shown[2]
+    assert "2/3 scans   900/1,000 windows   1:30, about 0:10 left" in shown[3]
+    assert shown[-1].endswith("3/3 scans   1,000/1,000 windows   1:40\n")
+
+
 def test_json_log_gets_one_line_a_stage(clock: list[float], log: Path) -> None:
     for name in ("os1 · prepare", "os1 · predict"):
         run(Progress(name, 4, out=io.StringIO()), clock)

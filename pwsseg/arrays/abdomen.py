@@ -37,6 +37,7 @@ def find_abdomen(
     cube: Shape,
     clip_hu: tuple[float, float],
     margin_mm: float,
+    device: torch.device | None = None,
 ) -> Box:
     """Ask the coarse network, which sees the whole scan resized to a cube (METHOD.md, Inference).
 
@@ -46,8 +47,10 @@ def find_abdomen(
         (z, y, x) on `grid`, turned the usual way.
     coarse:
         The cube (1, 1, z, y, x), normalised, to scores (1, 1 + class, z, y, x), the background first.
+    device:
+        Where the scan is resized.
     """
-    seen = normalise(resample_scan(hu, cube), clip_hu=clip_hu)
+    seen = normalise(resample_scan(hu, cube, device=device), clip_hu=clip_hu)
     labels = coarse(torch.from_numpy(seen)[None, None])[0].argmax(0).to(torch.uint8).cpu().numpy()
     return abdomen_box(labels, seen, grid=grid, margin_mm=margin_mm)
 

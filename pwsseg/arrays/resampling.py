@@ -14,20 +14,22 @@ from numpy.typing import NDArray
 Shape = tuple[int, int, int]
 
 
-def resample_scan(scan: NDArray[np.int16], shape: Shape) -> NDArray[np.float32]:
+def resample_scan(
+    scan: NDArray[np.int16], shape: Shape, *, device: torch.device | None = None
+) -> NDArray[np.float32]:
     """Bring intensities (z, y, x) to `shape`, linearly; when shrinking, each axis is averaged first.
 
     Averaging over the footprint of the new voxel (area) keeps thin organs from being jumped over, which
     plain linear interpolation does once a voxel grows more than twofold.
     """
-    volume = torch.from_numpy(np.ascontiguousarray(scan, dtype=np.float32))[None, None]
+    volume = torch.from_numpy(np.ascontiguousarray(scan)).to(device).float()[None, None]
     z, y, x = (new if old >= 1.5 * new else old for old, new in zip(scan.shape, shape, strict=True))
     averaged = (z, y, x)
     if averaged != scan.shape:
         volume = F.adaptive_avg_pool3d(volume, averaged)  # unlike blocks of whole voxels, fills the same box
     if averaged != shape:
         volume = F.interpolate(volume, size=shape, mode="trilinear", align_corners=False)
-    resampled: NDArray[np.float32] = volume[0, 0].numpy()
+    resampled: NDArray[np.float32] = volume[0, 0].cpu().numpy()
     return resampled
 
 
@@ -42,12 +44,14 @@ def nearest_index(new: int, old: int) -> NDArray[np.intp]:
     return np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.intp), old - 1)
 
 
-def normalise(scan: NDArray[np.float32], *, clip_hu: tuple[float, float]) -> NDArray[np.float32]:
-    """Clip to `clip_hu`, then z-score over the volume (eps 1e-5; METHOD.md, Preprocessing)."""
-    clipped = torch.from_numpy(scan).clamp(*clip_hu)
+def normalise(
+    scan: NDArray[np.float32], *, clip_hu: tuple[float, float], device: torch.device | None = None
+) -> NDArray[np.float32]:
+    """Clip to `clip_hu`, then z-score over the volume, on `device` (eps 1e-5; METHOD.md, Preprocessing)."""
+    clipped = torch.from_numpy(scan).to(device).clamp(*clip_hu)
     total = sum(float(plane.sum(dtype=torch.float64)) for plane in clipped)
     squares = sum(float(torch.dot(plane.flatten(), plane.flatten())) for plane in clipped)
     mean = total / clipped.numel()
     deviation = max(0.0, squares / clipped.numel() - mean**2) ** 0.5
-    scaled: NDArray[np.float32] = clipped.sub_(mean).mul_(1 / (deviation + 1e-5)).numpy()
+    scaled: NDArray[np.float32] = clipped.sub_(mean).mul_(1 / (deviation + 1e-5)).cpu().numpy()
     return scaled

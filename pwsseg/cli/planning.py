@@ -54,7 +54,7 @@ def plan(args: argparse.Namespace) -> int:
 def _text(plan: Plan) -> str:
     cases = plan.cases
     columns = ["network", "parameters", "epochs", "steps", "patches"]
-    columns += ["training", "memory", "windows", "labelling"]
+    columns += ["training", "memory", "windows", "labelling", "memory"]
     rows = [
         [
             n.name,
@@ -66,6 +66,7 @@ def _text(plan: Plan) -> str:
             size(n.worker_bytes),
             str(n.windows),
             f"{n.prediction_flops / 1e15:.1f} PFLOP, {_time(n.prediction_hours)}",
+            size(n.labelling_bytes),
         ]
         for n in plan.networks
     ]
@@ -81,7 +82,8 @@ def _text(plan: Plan) -> str:
         "labels\n"
         f"time    {_time(plan.hours)} at {plan.tflops:g} TFLOP/s a GPU, {workers}, {gpus} labelling; "
         f"reading and augmenting run beside it\n"
-        f"memory  a training worker's, without what the GPU's libraries take for themselves\n"
+        "memory  a training worker's; then what blending the largest scan's windows takes beside the "
+        "network; without\n        what the GPU's libraries take for themselves\n"
     )
 
 

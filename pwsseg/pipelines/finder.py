@@ -27,6 +27,7 @@ class AbdomenFinder:
             cube=settings.patch,
             clip_hu=settings.clip_hu,
             margin_mm=self._margin_mm,
+            device=self._coarse.device,
         )
 
     def around(self, labels: NDArray[np.uint8], hu: NDArray[np.int16], geometry: Geometry) -> Box:

@@ -2,6 +2,7 @@
 
 labeller = load_labeller(model)                           # of the store, or of a copied folder
 labels = labeller.labels(prepared, geometry)              # on the scan's own grid
+post_processed(labels, geometry, labeller.settings)       # apart, so that a device need not wait for it
 """
 
 from __future__ import annotations
@@ -24,6 +25,30 @@ from pwsseg.pipelines.needs import check_memory
 from pwsseg.values import FLARE23, Geometry, Window, orientation_of
 
 
+def expected_shape(native: Geometry, settings: PredictionSettings) -> Shape:
+    """What a whole scan is prepared to, z, y, x; a round's box is unknown before, and smaller."""
+    return settings.patch if settings.resized else native.resampled(settings.spacing).shape
+
+
+def expected_windows(native: Geometry, settings: PredictionSettings) -> list[Window]:
+    """The windows over a whole scan; about the body alone, or in a box, there are fewer."""
+    return place_windows(expected_shape(native, settings), settings.patch, overlap=settings.overlap)
+
+
+def post_processed(labels: np.ndarray, native: Geometry, settings: PredictionSettings) -> np.ndarray:
+    """Labels (z, y, x) on the native grid without the components that the model's settings drop."""
+    if not settings.post_processing.largest_component:
+        return labels
+    kept = labels.copy()  # what comes from another process can't be written to
+    keep_largest(
+        kept,
+        organs=[c for c in settings.classes if c != FLARE23.tumor],
+        voxel_ml=native.voxel_ml,
+        floor_ml=settings.post_processing.floor_ml,
+    )
+    return kept
+
+
 def load_labeller(model: AnyModel) -> Labeller:
     """A model with its weights, on the GPU where there is one, else on one core."""
     settings = prediction_settings(model)
@@ -39,11 +64,11 @@ class Labeller:
     """Prepared volume (z, y, x) in, labels on the scan's native grid out."""
 
     def __init__(self, settings: PredictionSettings, network: torch.nn.Module, device: torch.device) -> None:
-        self.settings, self.network, self._device = settings, network, device
+        self.settings, self.network, self.device = settings, network, device
 
     @torch.inference_mode()
     def labels(self, volume: np.ndarray, native: Geometry, window: Window | None = None) -> np.ndarray:
-        """Prepared float16 (z, y, x) -> uint8 labels (z, y, x) on the native grid, post-processed.
+        """Prepared float16 (z, y, x) -> uint8 labels (z, y, x) on the native grid, as the scores say.
 
         `window` is the part of the oriented grid that the volume fills; None for all of it.
         """
@@ -54,7 +79,7 @@ class Labeller:
         turned = orientation_of(native).apply(labels)
         write_labels_on_grid(
             stream(
-                torch.from_numpy(volume).to(self._device),
+                torch.from_numpy(volume).to(self.device),
                 self.scores,
                 windows,
                 batch=settings.windows_a_batch,
@@ -64,13 +89,6 @@ class Labeller:
             classes=settings.classes,
             out=turned[window.slices] if window else turned,
         )
-        if settings.post_processing.largest_component:
-            keep_largest(
-                labels,
-                organs=[c for c in settings.classes if c != FLARE23.tumor],
-                voxel_ml=native.voxel_ml,
-                floor_ml=settings.post_processing.floor_ml,
-            )
         return labels
 
     def _windows(self, volume: np.ndarray, shape: Shape) -> list[Window]:
@@ -79,15 +97,15 @@ class Labeller:
         body = find_body(volume)
         windows = place_windows(shape, settings.patch, overlap=settings.overlap, within=body.box)
         windows = body.touched(windows)
-        check_memory(stream_bytes(windows, channels=1 + len(settings.classes)), self._device)
+        check_memory(stream_bytes(windows, channels=1 + len(settings.classes)), self.device)
         return windows
 
     @torch.inference_mode()
     def scores(self, patches: torch.Tensor) -> torch.Tensor:
         """Patches (batch, 1, z, y, x) -> scores (batch, 1 + class, z, y, x), the background first."""
         activation = self.settings.activation
-        patches = patches.to(self._device)
-        with autocast(self._device):
+        patches = patches.to(self.device)
+        with autocast(self.device):
             if not isinstance(self.network, Twins):
                 return scores_of(activation, self.network(patches))
             if self.settings.predict_with == "f1":

@@ -37,6 +37,8 @@ class Item:
     fields: dict[str, Any] = field(default_factory=dict)
     volume: np.ndarray = field(default_factory=lambda: NOTHING)
     error: str = ""
+    windows: int = 0
+    """How many windows the network will look at, where that is known: the work that it is."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,10 @@ def over_cases(
         return []
     done = []
     for item in _run(list(waiting.values()), stages, resources):
-        waiting.pop(item.case)
-        progress.step(failed=bool(item.error))
+        progress.step(failed=bool(item.error), windows=waiting.pop(item.case).windows)
         done.append(item)
     for item in waiting.values():
-        progress.step(failed=True)
+        progress.step(failed=True, windows=item.windows)
         item.error = "its process died twice (out of memory, or a reader that crashes); look at the scan"
         done.append(item)
     progress.close()

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pwsseg.arrays.sliding import Shape, place_windows
+from pwsseg.arrays.sliding import stream_bytes
 from pwsseg.networks.cost import Cost, cost_of
 from pwsseg.networks.supervision import Supervision
+from pwsseg.pipelines.labeller import expected_shape, expected_windows
 from pwsseg.pipelines.sources import Kind, kind_of, stated_classes
 from pwsseg.rounds import ANNOTATION, CaseRoles, RoundSettings
 from pwsseg.store import Store
@@ -64,6 +65,8 @@ class NetworkPlan(NamedTuple):
     training_flops: float
     prediction_flops: float
     worker_bytes: int
+    labelling_bytes: int
+    """Of one labelling actor beside its network and its scan: what blending the largest scan takes."""
     training_hours: float
     prediction_hours: float
 
@@ -173,7 +176,8 @@ def _network(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -
     unlabelled = stage.unlabelled_batch if settings.science.cases.unlabelled == "unlabelled" else 0
     patches = stage.labelled_batch + unlabelled
     steps = settings.epochs * stage.steps_an_epoch
-    windows = sum(_windows(geometry, settings) for geometry in work.predicted)
+    every = [expected_windows(geometry, settings.prediction) for geometry in work.predicted]
+    windows, scores = sum(map(len, every)), 1 + len(settings.science.classes)
     training = float(steps * patches * learning.training_flops)
     prediction = float(windows * passes * one.flops)
     a_second = tflops * 1e12
@@ -188,6 +192,7 @@ def _network(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -
         prediction_flops=prediction,
         worker_bytes=learning.training_state_bytes
         + -(-patches // workers) * learning.kept_bytes * GPU_BYTES_A_VALUE // 4,
+        labelling_bytes=max((stream_bytes(w, channels=scores) for w in every), default=0),
         training_hours=training / (workers * a_second) / 3600,
         prediction_hours=prediction / (gpus * a_second) / 3600,
     )
@@ -211,21 +216,6 @@ def _trained(roles: CaseRoles) -> Iterator[Kind]:
         yield "unlabelled"
 
 
-def _windows(geometry: Geometry, settings: RoundSettings) -> int:
-    if settings.stage.resized:
-        return 1
-    return len(
-        place_windows(_shape(geometry, settings), settings.stage.patch, overlap=settings.scale.overlap)
-    )
-
-
 def _voxels(geometry: Geometry, settings: RoundSettings) -> int:
-    z, y, x = _shape(geometry, settings)
+    z, y, x = expected_shape(geometry, settings.prediction)
     return z * y * x
-
-
-def _shape(geometry: Geometry, settings: RoundSettings) -> Shape:
-    """What a whole scan is prepared to; a tumor round's box is unknown before, and smaller."""
-    if settings.stage.resized:
-        return settings.stage.patch
-    return geometry.resampled(settings.scale.spacing).shape

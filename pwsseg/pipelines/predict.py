@@ -19,7 +19,8 @@ from pwsseg.pipelines.checkpoints import prediction_settings
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.finder import AbdomenFinder
 from pwsseg.pipelines.gate import check_drift
-from pwsseg.pipelines.labeller import load_labeller
+from pwsseg.pipelines.labeller import expected_windows, load_labeller, post_processed
+from pwsseg.pipelines.memory_meter import MemoryMeter
 from pwsseg.pipelines.models import AnyModel, coarse_of
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
 from pwsseg.pipelines.prepare import prepared_scan
@@ -50,18 +51,19 @@ def predict_layer(
     waiting = [c for c in sources.predicted if c not in committed]
     if committed:
         say(f"  resuming {draft.id}: {len(committed)} of {len(sources.predicted)} cases are done")
-    waiting.sort(key=lambda c: -store.scan(c).geometry.voxels)
+    windows = {c: len(expected_windows(store.scan(c).geometry, settings.prediction)) for c in waiting}
+    waiting.sort(key=lambda c: (-windows[c], c))
     items = over_cases(
-        [Item(c) for c in waiting],
+        [Item(c, windows=windows[c]) for c in waiting],
         [
-            Stage(_load_scan, {"location": store.location})
+            Stage(load_scan, {"location": store.location})
             if settings.box
-            else Stage(_load_prepared, {"location": store.location, "recipe": settings.recipe}),
+            else Stage(load_prepared, {"location": store.location, "recipe": settings.recipe}),
             Stage(Predictor, {"model": model}, device=True),
-            Stage(_write_layer, {"draft": draft, "since": sources.pseudo}),
+            Stage(write_layer, {"draft": draft, "since": sources.pseudo, "settings": settings.prediction}),
         ],
         resources=resources,
-        progress=Progress(f"{settings.name} · predict", len(waiting)),
+        progress=Progress(f"{settings.name} · predict", len(waiting), windows=sum(windows.values())),
     )
     gate = partial(check_drift, store, draft, sources, resources, accept=accept_drift)
     return publish(draft, sources.predicted, items, gate=gate)
@@ -91,13 +93,14 @@ def layer_pins(sources: Sources, model: Model) -> PredictionPins:
 
 def predict_files(model: AnyModel, files: list[SourceCase], *, out: Path, resources: Resources) -> list[Item]:
     """Label image files and write one NIfTI a case, in the scan's own geometry, into `out`."""
+    settings = prediction_settings(model)
     longest_first = sorted(files, key=lambda f: -stored_bytes(f.scan))
     return over_cases(
         [Item(f.case, {"path": str(f.scan)}) for f in longest_first],
         [
-            Stage(_load_file, {"settings": prediction_settings(model)}),
+            Stage(_load_file, {"settings": settings}),
             Stage(Predictor, {"model": model}, device=True),
-            Stage(_write_file, {"out": str(out)}),
+            Stage(_write_file, {"out": str(out), "settings": settings}),
         ],
         resources=resources,
         progress=Progress("predict", len(files)),
@@ -114,21 +117,30 @@ class Predictor:
         self._labeller = load_labeller(model)
         box = self._labeller.settings.box
         self._finder = AbdomenFinder(coarse_of(model, box), margin_mm=box.margin_mm) if box else None
+        self._meter = MemoryMeter(self._labeller.device)
 
     def __call__(self, item: Item) -> Item:
         """Replace the item's prepared volume by its labels."""
         began = perf_counter()
-        native = Geometry.model_validate(item.fields["geometry"])
-        window = None
-        if self._finder:
-            window, item.fields["notes"] = self._finder.find(item.volume, native)
-            item.volume, _ = prepared_scan(item.volume, native, self._labeller.settings, window=window)
-        item.volume = self._labeller.labels(item.volume, native, window)
+        with self._meter.measuring() as measures:
+            self._label(item)
+        item.fields["measures"] = measures
         item.fields["seconds"]["network"] = perf_counter() - began
         return item
 
+    def _label(self, item: Item) -> None:
+        native = Geometry.model_validate(item.fields["geometry"])
+        window, settings = None, self._labeller.settings
+        if self._finder:
+            window, item.fields["notes"] = self._finder.find(item.volume, native)
+            item.volume, _ = prepared_scan(
+                item.volume, native, settings, window=window, device=self._labeller.device
+            )
+        item.volume = self._labeller.labels(item.volume, native, window)
 
-def _load_prepared(item: Item, *, location: str, recipe: str) -> Item:
+
+def load_prepared(item: Item, *, location: str, recipe: str) -> Item:
+    """Give an item its prepared volume."""
     began = perf_counter()
     store = Store.open(location)
     item.volume, _ = store.prepared(recipe).read(item.case)
@@ -137,7 +149,8 @@ def _load_prepared(item: Item, *, location: str, recipe: str) -> Item:
     return item
 
 
-def _load_scan(item: Item, *, location: str) -> Item:
+def load_scan(item: Item, *, location: str) -> Item:
+    """Give an item its scan, int16 HU."""
     began = perf_counter()
     scan = Store.open(location).scan(item.case)
     item.volume = scan.read()
@@ -146,16 +159,22 @@ def _load_scan(item: Item, *, location: str) -> Item:
     return item
 
 
-def _write_layer(item: Item, *, draft: LayerDraft, since: Layer | None) -> Item:
+def write_layer(item: Item, *, draft: LayerDraft, since: Layer | None, settings: PredictionSettings) -> Item:
+    """Post-process a case's labels and commit them to the draft, with what changed since another layer."""
+    began = perf_counter()
+    native = Geometry.model_validate(item.fields["geometry"])
+    item.volume = post_processed(item.volume, native, settings)
+    changes = measured_changes(since, item.volume, item.case) if since else {}
+    seconds = item.fields["seconds"] | {"post": perf_counter() - began}
     draft.write(
         item.case,
         item.volume,
         annotated_classes=draft.record.pins.classes,
-        seconds=item.fields["seconds"],
+        seconds=seconds,
         notes=item.fields.get("notes", ()),
-        measures=measured_changes(since, item.volume, item.case) if since else {},
+        measures=item.fields.get("measures", {}) | changes,
     )
-    return Item(item.case, {"seconds": item.fields["seconds"]})
+    return Item(item.case, {"seconds": seconds})
 
 
 def _load_file(item: Item, *, settings: PredictionSettings) -> Item:
@@ -169,7 +188,10 @@ def _load_file(item: Item, *, settings: PredictionSettings) -> Item:
     return item
 
 
-def _write_file(item: Item, *, out: str) -> Item:
+def _write_file(item: Item, *, out: str, settings: PredictionSettings) -> Item:
+    began = perf_counter()
     geometry = Geometry.model_validate(item.fields["geometry"])
+    item.volume = post_processed(item.volume, geometry, settings)
+    item.fields["seconds"]["post"] = perf_counter() - began
     write_labels(Path(out) / f"{item.case}.nii.gz", Volume(item.volume, geometry))
-    return Item(item.case, {k: item.fields[k] for k in ("seconds", "notes") if k in item.fields})
+    return Item(item.case, {k: item.fields[k] for k in ("seconds", "measures", "notes") if k in item.fields})

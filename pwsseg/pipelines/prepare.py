@@ -49,18 +49,24 @@ def prepare_scans(store: Store, sources: Sources, resources: Resources) -> None:
 
 
 def prepared_scan(
-    hu: np.ndarray, geometry: Geometry, settings: PredictionSettings, *, window: Window | None = None
+    hu: np.ndarray,
+    geometry: Geometry,
+    settings: PredictionSettings,
+    *,
+    window: Window | None = None,
+    device: torch.device | None = None,
 ) -> tuple[np.ndarray, Geometry]:
     """Orient, crop, resample, clip and normalise one scan: int16 HU (z, y, x) -> float16 (z, y, x), its grid.
 
     Every prepared scan runs up, back and left, so that the networks meet the liver on one side. `window` is
-    the part to keep, on the scan's grid seen this way.
+    the part to keep, on the scan's grid seen this way; `device` computes it.
     """
     turned, grid = orientation_of(geometry).apply(hu), oriented(geometry)
     if window is not None:
         turned, grid = turned[window.slices], grid.cropped(window)
     target = grid.reshaped(settings.patch) if settings.resized else grid.resampled(settings.spacing)
-    scaled = normalise(resample_scan(turned, target.shape), clip_hu=settings.clip_hu)
+    resampled = resample_scan(turned, target.shape, device=device)
+    scaled = normalise(resampled, clip_hu=settings.clip_hu, device=device)
     return torch.from_numpy(scaled).half().numpy(), target  # NumPy takes four times as long
 
 

@@ -42,10 +42,16 @@ def log_to(path: Path) -> None:
 
 
 class Progress:
-    """Counts steps of a stage: `os1 · predict   12/20   0:31, about 0:20 left   1 failed`."""
+    """Counts steps of a stage: `os1 · predict   12/20 scans   0:31, about 0:20 left   1 failed`.
 
-    def __init__(self, stage: str, total: int, *, unit: str = "scans", out: TextIO | None = None) -> None:
+    Where steps are of unlike size, `windows` is the sum of their sizes, by which the time left is reckoned.
+    """
+
+    def __init__(
+        self, stage: str, total: int, *, unit: str = "scans", windows: int = 0, out: TextIO | None = None
+    ) -> None:
         self._stage, self._total, self._unit = stage, total, unit
+        self._windows, self._windows_done = windows, 0
         self._out = out or sys.stdout
         self._rewrites = self._out.isatty()
         self._done = self._failed = 0
@@ -54,9 +60,10 @@ class Progress:
         if self._rewrites:
             self._show()
 
-    def step(self, *, failed: bool = False, note: str = "") -> None:
-        """One more is done."""
+    def step(self, *, failed: bool = False, note: str = "", windows: int = 0) -> None:
+        """One more is done, which was so many windows."""
         self._done += 1
+        self._windows_done += windows
         self._failed += failed
         self._note = note or self._note
         now = time.monotonic()
@@ -84,9 +91,13 @@ class Progress:
 
     def _show(self, *, last: bool = False) -> None:
         seconds = time.monotonic() - self._began
-        line = f"  {self._stage:<16} {self._done:>4}/{self._total} {self._unit:<7} {_clock(seconds)}"
-        if not last and self._done:
-            line += f", about {_clock(seconds / self._done * (self._total - self._done))} left"
+        line = f"  {self._stage:<16} {self._done:>4}/{self._total} {self._unit:<7} "
+        if self._windows:
+            line += f"{self._windows_done:,}/{self._windows:,} windows   "
+        line += _clock(seconds)
+        done, total = (self._windows_done, self._windows) if self._windows else (self._done, self._total)
+        if not last and done:
+            line += f", about {_clock(seconds / done * (total - done))} left"
         if self._note:
             line += f"   {self._note}"
         if self._failed:

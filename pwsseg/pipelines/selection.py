@@ -18,7 +18,7 @@ from pwsseg.pipelines.over_cases import Item, Stage, check_done, over_cases
 from pwsseg.pipelines.progress import Progress
 from pwsseg.pipelines.sources import Sources
 from pwsseg.store import Layer
-from pwsseg.store.tables import CHANGED, CHANGED_ORGANS
+from pwsseg.store.measures import CHANGED, CHANGED_ORGANS
 from pwsseg.values import FLARE23
 
 

@@ -23,11 +23,11 @@ from pwsseg.report.facts import Rows, best_reference
 from pwsseg.report.tables import align
 from pwsseg.store import CaseRecord, Layer, Store
 from pwsseg.store.contents import published_layers
+from pwsseg.store.measures import GPU_AREA_MB_S, GPU_PEAK_MB
 from pwsseg.values import InputError, LabelSet
 
 NONE = "-"
-PEAK_MB, AREA_MB_S = "gpu_peak_mb", "gpu_area_mb_s"
-"""Measures of a case's record; a run without a GPU has none."""
+MEMORY = (GPU_PEAK_MB, GPU_AREA_MB_S)
 SPREAD = "Mean ± standard deviation over cases, in percent; of an average, over the classes' means."
 TABLE_6_CASES = len(paper.EFFICIENCY)
 
@@ -199,7 +199,7 @@ def _spread_over_sizes(entries: Sequence[CaseRecord]) -> list[CaseRecord | None]
 
 
 def _our_efficiency(entry: CaseRecord) -> list[str]:
-    measured = [entry.measures.get(name) for name in (PEAK_MB, AREA_MB_S)]
+    measured = [entry.measures.get(name) for name in MEMORY]
     return [
         entry.case,
         " x ".join(str(n) for n in reversed(entry.geometry.shape)),
@@ -212,7 +212,9 @@ def _our_mean(entries: Sequence[CaseRecord]) -> list[str]:
     if not entries:
         return [NONE] * 5
     seconds = np.mean([sum(entry.seconds.values()) for entry in entries])
-    measured = [[e.measures[name] for e in entries if name in e.measures] for name in (PEAK_MB, AREA_MB_S)]
+    measured = [
+        [e.measures[name] for e in entries if name in e.measures] for name in (GPU_PEAK_MB, GPU_AREA_MB_S)
+    ]
     return ["mean", "", f"{seconds:.2f}", *(f"{np.mean(m):,.0f}" if m else NONE for m in measured)]
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from pwsseg.store.digests import array_digest
 from pwsseg.store.documents import ARRAY, read_record
+from pwsseg.store.measures import CHANGED_ORGANS
 from pwsseg.store.objects import Objects
 from pwsseg.store.plain import guess_plain
 from pwsseg.store.records import CaseRecord, LayerRecord, Pin, Published
-from pwsseg.store.tables import CHANGED_ORGANS, read_rows
+from pwsseg.store.tables import read_rows
 from pwsseg.store.volumes import GROUP, read_voxels
 from pwsseg.values import StoreError
 

@@ -6,13 +6,11 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from pwsseg.store.measures import CHANGED, CHANGED_ORGANS
 from pwsseg.store.records import CaseRecord
 from pwsseg.values import UNKNOWN
 
 Row = dict[str, Any]
-
-CHANGED, CHANGED_ORGANS = "changed_", "changed_organs"
-"""Measures of a case that its row of the manifest has, too: voxels changed since the layer compared."""
 
 
 def manifest_bytes(cases: Sequence[CaseRecord], classes: Sequence[int]) -> bytes:
