@@ -468,6 +468,19 @@ def test_an_organ_below_its_floor_goes_and_one_at_its_floor_stays() -> None:
     assert kept(labels, {1: 1.5, 2: 1.5}, voxel_ml=0.5) == [0, 0, 0, 2, 2, 2, 0, 3]
 
 
+def test_a_tumor_speck_below_its_floor_takes_the_label_about_it_and_others_stay() -> None:
+    labels = np.zeros((2 * SLICES + 2, 6, 6), np.uint8)
+    labels[:, :3] = 1
+    labels[SLICES - 1 : SLICES + 1, 1, 1] = 14  # in the liver, in two runs of slices
+    labels[2, 4, 4] = 14  # in nothing
+    labels[5:8, 4:6, 0:2] = 14
+    keep_largest(labels, organs=range(1, 14), voxel_ml=0.1, floor_ml={14: 0.25})
+    assert (labels[SLICES - 1 : SLICES + 1, 1, 1] == 1).all()
+    assert labels[2, 4, 4] == 0
+    assert (labels == 14).sum() == (labels[5:8, 4:6, 0:2] == 14).sum() == 12
+    assert kept(row(14, 14), {14: 1.0}, voxel_ml=0.1) == [0, 0]  # a volume that is nothing else
+
+
 def test_a_volume_without_background_or_without_organs_is_kept() -> None:
     assert kept(row(1, 1)) == [1, 1]
     assert kept(row(0, 0)) == [0, 0]

@@ -20,7 +20,8 @@ def keep_largest(
     """Leave of each organ in `labels` (z, y, x) its largest 26-connected component; the rest becomes 0.
 
     A largest component below the organ's floor (`floor_ml`, for large organs) goes too: a liver of 1 ml is
-    a mistake. Classes outside `organs` (the tumor) are left as they are (METHOD.md, Post-processing).
+    a mistake (METHOD.md, Post-processing). Classes outside `organs` (the tumor) keep every component that is
+    not below their floor, if they have one; a speck takes the label that is most about it.
     """
     whole, sizes, owner = _components(labels)
     wrong = np.zeros(len(sizes), dtype=bool)
@@ -31,12 +32,37 @@ def keep_largest(
         largest = mine[sizes[mine].argmax()]
         wrong[mine] = True
         wrong[largest] = sizes[largest] * voxel_ml < floor_ml.get(organ, 0)
+    speck = np.zeros(len(sizes), dtype=bool)
+    for label in floor_ml.keys() - set(organs):
+        speck |= (owner == label) & (sizes * voxel_ml < floor_ml[label])
+    places, components = [np.zeros((0, 3), np.intp)], [np.zeros(0, np.intp)]
     passed = 0
-    for here, parts, count in _parts(labels):
-        goes = np.append(False, wrong[whole[passed : passed + count]])
+    for first, (here, parts, count) in enumerate(_parts(labels)):
+        mine = whole[passed : passed + count]
+        goes, specks = np.append(False, wrong[mine]), np.append(False, speck[mine])
         if goes.any():
             here[goes[parts[: len(here)]]] = 0
+        if specks.any():
+            found = np.argwhere(specks[parts[: len(here)]])
+            components.append(mine[parts[tuple(found.T)].astype(np.intp) - 1])
+            places.append(found + np.array([first * SLICES, 0, 0]))
         passed += count
+    _fill(labels, np.concatenate(places), np.concatenate(components))
+
+
+def _fill(labels: NDArray[np.uint8], places: NDArray[np.intp], components: NDArray[np.intp]) -> None:
+    """Give each component, its voxels at `places` (n, 3), the label that most neighbours of these have."""
+    if not len(places):
+        return
+    own = labels[tuple(places.T)].copy()
+    _, number = np.unique(components, return_inverse=True)
+    votes = np.zeros((number.max() + 1, 256), dtype=np.int64)
+    for step in np.ndindex(3, 3, 3):
+        z, y, x = np.clip(places + step - np.ones(3, np.intp), 0, np.array(labels.shape) - 1).T
+        around = labels[z, y, x]
+        other = around != own
+        np.add.at(votes, (number[other], around[other]), 1)
+    labels[tuple(places.T)] = votes.argmax(1)[number]
 
 
 def _parts(labels: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint32], int]]:

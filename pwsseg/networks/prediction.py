@@ -17,11 +17,11 @@ class _Settings(BaseModel):
 
 
 class PostProcessing(_Settings):
-    """What a prediction keeps of each organ."""
+    """What a prediction keeps of each class."""
 
     largest_component: bool
     floor_ml: dict[int, float]
-    """Organs whose largest component is smaller than this are dropped."""
+    """Organs whose largest component is smaller are dropped, and every component of a tumor that is."""
 
 
 class BoxSettings(_Settings):

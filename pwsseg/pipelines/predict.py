@@ -31,7 +31,7 @@ from pwsseg.pipelines.sources import Sources
 from pwsseg.store import Layer, LayerDraft, Model, PredictionPins, Store
 from pwsseg.store.digests import code_digest
 from pwsseg.store.layer import SINCE
-from pwsseg.values import Geometry
+from pwsseg.values import FLARE23, Geometry
 
 
 def predict_layer(
@@ -75,6 +75,8 @@ def layer_pins(sources: Sources, model: Model) -> PredictionPins:
     rules = [f"predict:{settings.science.predict_with}"]
     if settings.science.post_processing.largest_component:
         rules.append("post:largest-component")
+        if speck := settings.science.post_processing.floor_ml.get(FLARE23.tumor):
+            rules.append(f"post:specks:{speck:g}ml")
     if settings.science.representatives:
         rules.append(f"select:farthest-point:{settings.science.representatives.keep:g}")
     if sources.pseudo:
