@@ -27,8 +27,8 @@ schema: $(READY) ## write zarr_schema/v1.schema.json from the records
 	.venv/bin/python -m pwsseg.store.schema > zarr_schema/.v1.schema.json
 	mv zarr_schema/.v1.schema.json zarr_schema/v1.schema.json
 
-bench: $(BENCH_READY) ## run the benchmarks, each side by side with a peer (ablation.py, which trains for long, by hand)
-	@for script in $(filter-out %/ablation.py,$(wildcard benchmarks/*.py)); do \
+bench: $(BENCH_READY) ## run the benchmarks, each side by side with a peer (ablation.py and real_scans.py, which train for long, by hand)
+	@for script in $(filter-out %/ablation.py %/real_scans.py,$(wildcard benchmarks/*.py)); do \
 	    echo "\$$ python $$script"; .venv-bench/bin/python "$$script" || exit 1; \
 	done
 
