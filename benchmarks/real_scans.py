@@ -5,7 +5,7 @@ python benchmarks/real_scans.py [--held-out ts tsd s0024 s0028] [--organ-epochs 
 The annotated scans of ../shared/data take turns: each in its own run is held out with its labels, the others
 go through the four rounds at the scale `laptop`, and the classes that are stated in the held-out scan are
 scored. A case counts as labelled when its pancreas is, ots1 takes cases without annotated tumors, and the
-gate is off. With --keep, the overlays of each held-out scan lie in DIR: its annotation, and the labels of ots2.
+gate is off. With --keep, overlays of each held-out scan lie in DIR: its annotation, and the labels of ots2.
 """
 
 from __future__ import annotations

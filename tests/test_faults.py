@@ -1,6 +1,7 @@
 """A driver that is killed without warning: the same command goes on, and the result is the same."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -73,3 +74,21 @@ def test_prediction_killed_half_way_gives_the_same_layer(
     assert [layers[0].entry(c).digest for c in layers[0].cases()] == [
         layers[1].entry(c).digest for c in layers[1].cases()
     ]
+
+
+def test_training_that_diverges_stops_and_names_step_and_cases(
+    ingested: Road, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("diverged")
+    settings = write_settings(
+        folder / "settings",
+        ("learning_rate = 0.003", "learning_rate = 1e30"),
+        ("steps_an_epoch = 2", "steps_an_epoch = 20"),
+    )
+    store = folder / "store"
+    shutil.copytree(ingested.store, store)
+    said = round_job("os1", settings, store).expect(1).said
+    named = r"the loss is (nan|inf) at epoch 0, step \d+, patches of phantom_\d+, .*lower learning_rate"
+    assert re.search(named, said)
+    assert "Traceback" not in said
+    assert [layer.id for layer in Store.open(store).layers()] == ["annotation.v1", "os1-targets.v1"]

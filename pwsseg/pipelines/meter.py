@@ -69,10 +69,11 @@ class EpochMeter:
 
 
 class _Rows:
-    """Rows of the training curve on their way to the terminal."""
+    """Rows of the training curve on their way to the terminal, and why no more will come."""
 
     def __init__(self) -> None:
         self._rows: list[dict[str, float]] = []
+        self._diverged = ""
 
     def add(self, row: dict[str, float]) -> None:
         self._rows.append(row)
@@ -80,3 +81,9 @@ class _Rows:
     def take(self) -> list[dict[str, float]]:
         rows, self._rows = self._rows, []
         return rows
+
+    def stop(self, diverged: str) -> None:
+        self._diverged = diverged
+
+    def stopped(self) -> str:
+        return self._diverged

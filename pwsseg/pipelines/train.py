@@ -34,7 +34,7 @@ from pwsseg.pipelines.sources import Sources
 from pwsseg.rounds import RoundSettings
 from pwsseg.store import Layer, Model, ModelPins, Store
 from pwsseg.store.digests import code_digest
-from pwsseg.values import PwssegError
+from pwsseg.values import DivergedError, PwssegError
 
 GRADIENT_NORM = 12.0
 """Gradients are clipped to this norm."""
@@ -123,10 +123,13 @@ def _fitted(trainer: Any) -> Any:
 
 def _train_in_worker(config: dict[str, Any]) -> None:
     """The training loop of one DDP worker."""
+    import ray
     from ray import train
     from ray.train.torch import get_device, prepare_model
 
     check_code(config["code"])
+    if diverged := ray.get(config["meter"].stopped.remote()):
+        raise DivergedError(diverged)  # Ray starts the workers again, as after a node's death
     settings = RoundSettings.model_validate(config["settings"])
     context = train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
@@ -158,7 +161,10 @@ def _train_in_worker(config: dict[str, Any]) -> None:
             with autocast(device):
                 terms = terms_of(Batch(*(part.to(device, non_blocking=True) for part in batch)), progress)
             total = sum_of(terms.values())
-            _check_finite(total, epoch, step, cases)
+            if not torch.isfinite(total):
+                diverged = _diverged(total, epoch, step, cases)
+                ray.get(config["meter"].stop.remote(diverged))
+                raise DivergedError(diverged)
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(total)
             torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
@@ -193,9 +199,8 @@ def _step_terms(
     )
 
 
-def _check_finite(total: torch.Tensor, epoch: int, step: int, cases: list[str]) -> None:
-    if not torch.isfinite(total):
-        raise PwssegError(
-            f"the loss is {float(total)} at epoch {epoch}, step {step}, patches of {', '.join(cases)}; "
-            f"look at these cases (pwsseg verify) or lower learning_rate in the scale"
-        )
+def _diverged(total: torch.Tensor, epoch: int, step: int, cases: list[str]) -> str:
+    return (
+        f"the loss is {float(total)} at epoch {epoch}, step {step}, patches of {', '.join(cases)}; look at "
+        f"these cases (pwsseg verify) or lower learning_rate in the scale"
+    )

@@ -1,6 +1,6 @@
 """Immutable values that every room may know: places, label sets, windows, errors."""
 
-from pwsseg.values.errors import InputError, PwssegError, SettingsError, StoreError
+from pwsseg.values.errors import DivergedError, InputError, PwssegError, SettingsError, StoreError
 from pwsseg.values.geometry import Geometry
 from pwsseg.values.labels import FLARE23, UNKNOWN, LabelClass, LabelSet
 from pwsseg.values.orientation import Orientation, orientation_of, oriented
@@ -9,6 +9,7 @@ from pwsseg.values.window import Window
 __all__ = [
     "FLARE23",
     "UNKNOWN",
+    "DivergedError",
     "Geometry",
     "InputError",
     "LabelClass",

@@ -19,3 +19,7 @@ class SettingsError(PwssegError):
 
 class StoreError(PwssegError):
     """The store lacks what was asked for, or refuses what was tried."""
+
+
+class DivergedError(PwssegError):
+    """A training's loss is no number; from the same checkpoint it would be so again."""
