@@ -8,7 +8,8 @@ which organ rounds train for as many epochs as tumor rounds (--organ-epochs), an
 differs from its round in one thing:
 
     os1-plain        os1 from its labelled scans alone, without cross supervision
-    ots1-no-fusion   ots1 from annotation alone: what nobody annotated stays unknown
+    ots1-no-fusion   ots1 from simple pseudo labels: annotated organs don't count, only tumors (PWS-Seg*)
+    ots1-annotation  ots1 from annotation alone: what nobody annotated stays unknown
     ots1-scratch     ots1 from scratch rather than from the weights of os2
     ots1-larger      the same with a network half as wide again
     ots2-no-unlabelled   ots2 without the scans that nobody annotated
@@ -52,7 +53,8 @@ VARIANTS: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
             (r'unlabelled = "unlabelled"', 'unlabelled = "dropped"'),
         ],
     ),
-    "ots1-no-fusion": ("ots1", "laptop", [(r'partial = "fused"', 'partial = "annotated"')]),
+    "ots1-no-fusion": ("ots1", "laptop", [(r'fusion = "tumor-over-organ"', 'fusion = "pseudo-organs"')]),
+    "ots1-annotation": ("ots1", "laptop", [(r'partial = "fused"', 'partial = "annotated"')]),
     "ots1-larger": ("ots1", "laptop-larger", [(r'starts_from = "os2"', 'starts_from = "scratch"')]),
     "ots1-scratch": ("ots1", "laptop", [(r'starts_from = "os2"', 'starts_from = "scratch"')]),
     "ots2-no-unlabelled": (
@@ -64,6 +66,7 @@ VARIANTS: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
 """Each variant: the round that it varies, its scale, and what is replaced in the round's file."""
 GAINS = {
     "fusion_gain": ("ots1", "ots1-no-fusion"),
+    "pseudo_gain": ("ots1", "ots1-annotation"),
     "unlabelled_gain": ("ots2", "ots2-no-unlabelled"),
     "cross_gain": ("os1", "os1-plain"),
     "larger_gain": ("ots1-larger", "ots1-scratch"),

@@ -77,6 +77,15 @@ def test_annotation_first_keeps_the_organ_under_a_pseudo_tumor() -> None:
     assert fused.tolist() == row(1, 14).tolist()
 
 
+def test_without_fusion_organs_are_the_pseudo_labels_alone_and_an_annotated_tumor_is_kept() -> None:
+    annotation, pseudo = row(1, 1, 0, 14, 0), row(1, 2, 1, 3, 14)
+    rule: TumorRule = "pseudo-organs"
+    fused = fuse(annotation, pseudo, annotated={1, TUMOR}, tumor=TUMOR, rule=rule)
+    assert fused.tolist() == row(1, 2, 1, 14, 255).tolist()
+    sources = provenance(annotation, pseudo, annotated={1, TUMOR}, tumor=TUMOR, rule=rule)
+    assert sources.tolist() == [[[P, P, P, A, U]]]
+
+
 @given(LABEL_MAPS, LABEL_MAPS, CLASS_SETS, RULES)
 def test_provenance_says_where_every_voxel_comes_from(
     annotation: NDArray[np.uint8], pseudo: NDArray[np.uint8], annotated: set[int], rule: TumorRule

@@ -20,7 +20,7 @@ from scipy import ndimage
 from pwsseg.values import UNKNOWN
 
 Labels = NDArray[np.uint8]
-TumorRule = Literal["tumor-over-organ", "annotation-first"]
+TumorRule = Literal["tumor-over-organ", "annotation-first", "pseudo-organs"]
 
 
 class Provenance(IntEnum):
@@ -69,7 +69,8 @@ def fuse(
     rule:
         What happens where the annotation says organ and the pseudo label says tumor, the tumor not being
         annotated in this case: Eq. 5 gives both classes the voxel; `tumor-over-organ` lets the tumor win,
-        `annotation-first` the organ.
+        `annotation-first` the organ. `pseudo-organs` is no fusion: organs are the pseudo labels' alone, only
+        an annotated tumor is kept (PWS-Seg* of Table 5).
 
     Returns
     -------
@@ -92,7 +93,7 @@ def provenance(
     rule: TumorRule = "tumor-over-organ",
 ) -> NDArray[np.uint8]:
     """For each voxel of `fuse`'s result its `Provenance`, recomputed from the parents and the rule."""
-    is_annotated = _table(annotated)
+    is_annotated = _table({*annotated} & {tumor} if rule == "pseudo-organs" else annotated)
     stated = is_annotated[annotation]
     refuted = is_annotated[pseudo] | (pseudo == UNKNOWN)
     sources = np.where(refuted, np.uint8(Provenance.UNKNOWN), np.uint8(Provenance.PSEUDO))

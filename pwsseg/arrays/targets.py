@@ -111,7 +111,8 @@ def _parts(
             divided = annotation == rules.tumor
             annotation, pseudo = _divide(annotation, pseudo, rules, spacing)
         annotation = restrict(annotation, to=rules.classes)
-    complete = annotation is not None and (pseudo is None or set(annotated) >= rules.classes)
+    stated = set(annotated) >= rules.classes and rules.fusion != "pseudo-organs"
+    complete = annotation is not None and (pseudo is None or stated)
     return _Parts(annotation, pseudo, divided, not complete)  # complete: what is not annotated is background
 
 
