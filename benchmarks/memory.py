@@ -77,7 +77,7 @@ def measured(method: str, slices: int, channels: int) -> tuple[float, float]:
     """The same in a process of its own."""
     command = [sys.executable, __file__, method, str(slices), str(channels)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    over, stated = done.stdout.split()
+    over, stated = done.stdout.splitlines()[-1].split()  # nnU-Net says things before
     return float(over), float(stated)
 
 
