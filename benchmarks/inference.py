@@ -294,7 +294,7 @@ def main() -> None:
     settings = PredictionSettings.model_validate(SETTINGS)
     figures: dict[str, float | None] = {}
     print(
-        f"{'scan':24}{'prepared':>15}{'method':>12}{'seconds':>9}{'windows':>9}{'peak GB':>9}{'ours / it':>11}"
+        f"{'scan':24}{'prepared':>15}{'method':>12}{'seconds':>9}{'windows':>9}{'peak GB':>9}{'ours/it':>9}"
     )
     for large in (False, True) if given.large else (False,):
         task = real_task(settings, large=large)
@@ -303,7 +303,7 @@ def main() -> None:
             shape = "x".join(map(str, task.volume.shape))
             ratio = results["ours"].seconds / r.seconds
             print(
-                f"{task.name:24}{shape:>15}{name:>12}{r.seconds:9.1f}{r.windows:9}{r.peak_gb:9.2f}{ratio:11.2f}",
+                f"{task.name:24}{shape:>15}{name:>12}{r.seconds:9.1f}{r.windows:9}{r.peak_gb:9.2f}{ratio:9.2f}",
                 flush=True,
             )
             figures[f"time_vs_{name.lower().replace('-', '').replace(' ', '_')}"] = round(ratio, 3)
