@@ -127,12 +127,20 @@ def test_command_serves_until_it_is_interrupted(store: Store) -> None:
         store.location,
         "--no-browser",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as viewer:
-        assert viewer.stdout is not None
-        address = viewer.stdout.readline().strip()
-        assert get(address)[0] == 200
-        viewer.send_signal(signal.SIGINT)
-        assert viewer.wait(30) == 0
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
+    try:
+        viewer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with viewer:
+        try:
+            assert viewer.stdout is not None
+            address = viewer.stdout.readline().strip()
+            assert get(address)[0] == 200
+            viewer.send_signal(signal.SIGINT)
+            assert viewer.wait(30) == 0
+        finally:
+            viewer.kill()
 
 
 def test_napari_gets_folders_or_a_sentence(
