@@ -47,6 +47,7 @@ from pwsseg.formats.volume import Volume  # noqa: E402
 from pwsseg.pipelines.prepare import prepared_scan  # noqa: E402
 from pwsseg.rounds import load_round  # noqa: E402
 from pwsseg.store import Store  # noqa: E402
+from pwsseg.values import Geometry  # noqa: E402
 
 REAL = ROOT.parent / "shared" / "data" / "flare" / "imagesTr"
 SPACING = (2.5, 0.8, 0.8)
@@ -117,13 +118,12 @@ def seconds(method: Callable[[Path, Path], None], scan: Path, stdout: Any) -> fl
         return perf_counter() - began
 
 
-def difference(scan: Path) -> tuple[float, float]:
+def difference(volume: Volume) -> tuple[float, float]:
     """Mean and 99.9th percentile of |ours - SimpleITK's linear resampling|, HU, within the clip.
 
     Scans of which an axis is averaged first, where the voxel grows by half or more, are NaN: SimpleITK has no
     such filter.
     """
-    volume = read_volume(scan)
     grid = volume.geometry.resampled(SPACING)
     if any(old >= 1.5 * new for old, new in zip(volume.array.shape, grid.shape, strict=True)):
         return float("nan"), float("nan")
@@ -171,8 +171,9 @@ def main() -> None:
                     runs[name].append(seconds(methods[name], scan, nowhere))
             each = {name: median(found[1:]) for name, found in runs.items()}
             totals = {name: totals[name] + each[name] for name in methods}
-            apart.append(difference(scan))
-            print(line(scan, each.values(), apart[-1]), flush=True)
+            volume = read_volume(scan)
+            apart.append(difference(volume))
+            print(line(scan.name, volume.geometry, each.values(), apart[-1]), flush=True)
     print(f"{'together':40}" + "".join(f"{value:19.2f}" for value in totals.values()))
     figures = {
         "scans_per_core_vs_nnunet": round(totals["nnU-Net"] / totals["ours"], 2),
@@ -182,13 +183,12 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def line(scan: Path, each: Iterable[float], apart: tuple[float, float]) -> str:
+def line(name: str, geometry: Geometry, each: Iterable[float], apart: tuple[float, float]) -> str:
     """A row of the table."""
-    geometry = read_volume(scan).geometry
     shapes = ["x".join(map(str, shape)) for shape in (geometry.shape, geometry.resampled(SPACING).shape)]
     found = "".join(f"{value:19.2f}" for value in each)
-    name = scan.name.partition("_")[0]
-    return f"{name:12}{shapes[0]:>14}{shapes[1]:>14}{found}{apart[0]:15.4f}{apart[1]:8.3f}"
+    case = name.partition("_")[0]
+    return f"{case:12}{shapes[0]:>14}{shapes[1]:>14}{found}{apart[0]:15.4f}{apart[1]:8.3f}"
 
 
 if __name__ == "__main__":

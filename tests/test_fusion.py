@@ -20,7 +20,7 @@ from pwsseg.arrays.fusion import (
     restrict,
     tumor_to_organ,
 )
-from pwsseg.arrays.stability import changed_by_class, disagreement
+from pwsseg.arrays.stability import changed_by_class, disagreement, where_different
 from pwsseg.pipelines.fuse import target_labels
 from pwsseg.rounds import RoundSettings, load_round
 
@@ -236,7 +236,7 @@ def test_instability_of_equal_labels_is_zero_even_without_any_organ() -> None:
 
 
 def test_change_by_class_counts_who_has_it_alone() -> None:
-    changed = changed_by_class(row(1, 1, 2, 0, 14), row(1, 2, 2, 3, 0))
+    changed = changed_by_class(*where_different(row(1, 1, 2, 0, 14), row(1, 2, 2, 3, 0)))
     assert {k: int(n) for k, n in enumerate(changed) if n} == {0: 2, 1: 1, 2: 1, 3: 1, 14: 1}
 
 

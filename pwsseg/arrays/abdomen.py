@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pwsseg.arrays.body import find_body
-from pwsseg.arrays.resampling import normalise, resample_scan
+from pwsseg.arrays.resampling import network_input
 from pwsseg.arrays.sliding import Network
 from pwsseg.values import Geometry, Window
 
@@ -50,9 +50,9 @@ def find_abdomen(
     device:
         Where the scan is resized.
     """
-    seen = normalise(resample_scan(hu, cube, device=device), clip_hu=clip_hu)
-    labels = coarse(torch.from_numpy(seen)[None, None])[0].argmax(0).to(torch.uint8).cpu().numpy()
-    return abdomen_box(labels, seen, grid=grid, margin_mm=margin_mm)
+    seen = network_input(hu, cube, clip_hu=clip_hu, device=device)
+    labels = coarse(seen[None, None])[0].argmax(0).to(torch.uint8).cpu().numpy()
+    return abdomen_box(labels, seen.cpu().numpy(), grid=grid, margin_mm=margin_mm)
 
 
 def abdomen_box(

@@ -35,7 +35,7 @@ def keep_largest(
     speck = np.zeros(len(sizes), dtype=bool)
     for label in floor_ml.keys() - set(organs):
         speck |= (owner == label) & (sizes * voxel_ml < floor_ml[label])
-    places, components = [np.zeros((0, 3), np.intp)], [np.zeros(0, np.intp)]
+    places, components = [], []
     passed = 0
     for first, (here, parts, count) in enumerate(_parts(labels)):
         mine = whole[passed : passed + count]
@@ -47,13 +47,12 @@ def keep_largest(
             components.append(mine[parts[tuple(found.T)].astype(np.intp) - 1])
             places.append(found + np.array([first * SLICES, 0, 0]))
         passed += count
-    _fill(labels, np.concatenate(places), np.concatenate(components))
+    if places:
+        _fill(labels, np.concatenate(places), np.concatenate(components))
 
 
 def _fill(labels: NDArray[np.uint8], places: NDArray[np.intp], components: NDArray[np.intp]) -> None:
     """Give each component, its voxels at `places` (n, 3), the label that most neighbours of these have."""
-    if not len(places):
-        return
     own = labels[tuple(places.T)].copy()
     _, number = np.unique(components, return_inverse=True)
     votes = np.zeros((number.max() + 1, 256), dtype=np.int64)

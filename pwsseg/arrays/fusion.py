@@ -93,7 +93,7 @@ def provenance(
     rule: TumorRule = "tumor-over-organ",
 ) -> NDArray[np.uint8]:
     """For each voxel of `fuse`'s result its `Provenance`, recomputed from the parents and the rule."""
-    is_annotated = _table({*annotated} & {tumor} if rule == "pseudo-organs" else annotated)
+    is_annotated = _table(counting(annotated, tumor=tumor, rule=rule))
     stated = is_annotated[annotation]
     refuted = is_annotated[pseudo] | (pseudo == UNKNOWN)
     sources = np.where(refuted, np.uint8(Provenance.UNKNOWN), np.uint8(Provenance.PSEUDO))
@@ -101,6 +101,11 @@ def provenance(
         stated &= pseudo != tumor
     sources[stated] = Provenance.ANNOTATED
     return sources
+
+
+def counting(annotated: Collection[int], *, tumor: int, rule: TumorRule) -> frozenset[int]:
+    """The annotated classes that count beside pseudo labels: all, or by `pseudo-organs` the tumor alone."""
+    return frozenset(annotated) & {tumor} if rule == "pseudo-organs" else frozenset(annotated)
 
 
 def known_classes(

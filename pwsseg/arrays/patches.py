@@ -67,9 +67,8 @@ def cut_patch(
 ) -> Patch:
     """Cut one augmented patch; with probability `foreground` around a voxel of a random class present.
 
-    It is bent on `device` and lies there; None for the device of the case.
-
-    `favoured` gives classes the share of these patches that they get wherever they are present.
+    `favoured` gives classes the share of these patches that they get wherever they are present. The patch is
+    bent on `device` and lies there; None for the device of the case.
     """
     centred = source.places and random.random() < foreground
     label = _class_to_see(source, favoured, random) if centred else None

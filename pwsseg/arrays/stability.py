@@ -21,24 +21,29 @@ def disagreement(first: Labels, second: Labels, third: Labels, *, organs: Collec
 
 def share_changed(before: Labels, after: Labels, *, organs: Collection[int]) -> float:
     """#(y1 != y2) / #(y2 > 0), of organs alone; the denominator at least 1."""
-    there = np.bincount(after.reshape(-1), minlength=256)[list(organs)].sum()
-    return changed_voxels(before, after, organs=organs) / max(1, int(there))
+    there = int(np.count_nonzero(_organ_labels(organs)[after]))
+    return changed_voxels(*where_different(before, after), organs=organs) / max(1, there)
+
+
+def where_different(before: Labels, after: Labels) -> tuple[Labels, Labels]:
+    """Both labels (n,) of the voxels that differ."""
+    different = before != after
+    return before[different], after[different]
 
 
 def changed_voxels(before: Labels, after: Labels, *, organs: Collection[int]) -> int:
-    """#(y1 != y2): voxels that are no longer, or now, or otherwise, an organ."""
-    first, second = _where_different(before, after)
-    organ = np.zeros(256, dtype=np.uint8)
-    organ[list(organs)] = list(organs)
-    return int((organ[first] != organ[second]).sum())
+    """#(y1 != y2): voxels that are no longer, or now, or otherwise, an organ; of any shape."""
+    organ = _organ_labels(organs)
+    return int((organ[before] != organ[after]).sum())
 
 
 def changed_by_class(before: Labels, after: Labels) -> NDArray[np.int64]:
-    """For each label (256,) the voxels that have it in one of the two alone."""
-    first, second = _where_different(before, after)
-    return np.bincount(first, minlength=256) + np.bincount(second, minlength=256)
+    """For each label (256,) the voxels, of those that differ (n,), that have it before or after."""
+    return np.bincount(before, minlength=256) + np.bincount(after, minlength=256)
 
 
-def _where_different(before: Labels, after: Labels) -> tuple[Labels, Labels]:
-    different = before != after
-    return before[different], after[different]
+def _organ_labels(organs: Collection[int]) -> Labels:
+    """A look-up over all labels: an organ's is itself, every other 0."""
+    table = np.zeros(256, dtype=np.uint8)
+    table[list(organs)] = list(organs)
+    return table

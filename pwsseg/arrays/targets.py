@@ -13,7 +13,16 @@ from typing import NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pwsseg.arrays.fusion import Labels, Provenance, TumorRule, fuse, provenance, restrict, tumor_to_organ
+from pwsseg.arrays.fusion import (
+    Labels,
+    Provenance,
+    TumorRule,
+    counting,
+    fuse,
+    provenance,
+    restrict,
+    tumor_to_organ,
+)
 from pwsseg.values import UNKNOWN
 
 Spacing = tuple[float, float, float]
@@ -111,8 +120,8 @@ def _parts(
             divided = annotation == rules.tumor
             annotation, pseudo = _divide(annotation, pseudo, rules, spacing)
         annotation = restrict(annotation, to=rules.classes)
-    stated = set(annotated) >= rules.classes and rules.fusion != "pseudo-organs"
-    complete = annotation is not None and (pseudo is None or stated)
+    counts = counting(annotated, tumor=rules.tumor, rule=rules.fusion)
+    complete = annotation is not None and (pseudo is None or counts >= rules.classes)
     return _Parts(annotation, pseudo, divided, not complete)  # complete: what is not annotated is background
 
 

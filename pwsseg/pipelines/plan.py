@@ -176,8 +176,12 @@ def _network(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -
     unlabelled = stage.unlabelled_batch if settings.science.cases.unlabelled == "unlabelled" else 0
     patches = stage.labelled_batch + unlabelled
     steps = settings.epochs * stage.steps_an_epoch
-    every = [expected_windows(geometry, settings.prediction) for geometry in work.predicted]
-    windows, scores = sum(map(len, every)), 1 + len(settings.science.classes)
+    prediction_settings, channels = settings.prediction, 1 + len(settings.science.classes)
+    windows = labelling_bytes = 0
+    for geometry in work.predicted:
+        looks = expected_windows(geometry, prediction_settings)
+        windows += len(looks)
+        labelling_bytes = max(labelling_bytes, stream_bytes(looks, channels=channels))
     training = float(steps * patches * learning.training_flops)
     prediction = float(windows * passes * one.flops)
     a_second = tflops * 1e12
@@ -192,7 +196,7 @@ def _network(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -
         prediction_flops=prediction,
         worker_bytes=learning.training_state_bytes
         + -(-patches // workers) * learning.kept_bytes * GPU_BYTES_A_VALUE // 4,
-        labelling_bytes=max((stream_bytes(w, channels=scores) for w in every), default=0),
+        labelling_bytes=labelling_bytes,
         training_hours=training / (workers * a_second) / 3600,
         prediction_hours=prediction / (gpus * a_second) / 3600,
     )

@@ -51,7 +51,8 @@ def predict_layer(
     waiting = [c for c in sources.predicted if c not in committed]
     if committed:
         say(f"  resuming {draft.id}: {len(committed)} of {len(sources.predicted)} cases are done")
-    windows = {c: len(expected_windows(store.scan(c).geometry, settings.prediction)) for c in waiting}
+    prediction = settings.prediction
+    windows = {c: len(expected_windows(store.scan(c).geometry, prediction)) for c in waiting}
     waiting.sort(key=lambda c: (-windows[c], c))
     items = over_cases(
         [Item(c, windows=windows[c]) for c in waiting],
@@ -60,7 +61,7 @@ def predict_layer(
             if settings.box
             else Stage(load_prepared, {"location": store.location, "recipe": settings.recipe}),
             Stage(Predictor, {"model": model}, device=True),
-            Stage(write_layer, {"draft": draft, "since": sources.pseudo, "settings": settings.prediction}),
+            Stage(write_layer, {"draft": draft, "since": sources.pseudo, "settings": prediction}),
         ],
         resources=resources,
         progress=Progress(f"{settings.name} · predict", len(waiting), windows=sum(windows.values())),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pwsseg.arrays.resampling import normalise, resample_scan
+from pwsseg.arrays.resampling import network_input
 from pwsseg.networks.prediction import PredictionSettings
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.finder import AbdomenFinder
@@ -65,9 +65,8 @@ def prepared_scan(
     if window is not None:
         turned, grid = turned[window.slices], grid.cropped(window)
     target = grid.reshaped(settings.patch) if settings.resized else grid.resampled(settings.spacing)
-    resampled = resample_scan(turned, target.shape, device=device)
-    scaled = normalise(resampled, clip_hu=settings.clip_hu, device=device)
-    return torch.from_numpy(scaled).half().numpy(), target  # NumPy takes four times as long
+    scaled = network_input(turned, target.shape, clip_hu=settings.clip_hu, device=device)
+    return scaled.half().cpu().numpy(), target  # NumPy takes four times as long to halve
 
 
 def _prepare_one(

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pwsseg.arrays.stability import changed_by_class, changed_voxels, share_changed
+from pwsseg.arrays.stability import changed_by_class, changed_voxels, share_changed, where_different
 from pwsseg.pipelines.cluster import Resources
 from pwsseg.pipelines.over_cases import Item, Stage, check_done, over_cases
 from pwsseg.pipelines.progress import Progress
@@ -30,10 +30,10 @@ def measured_changes(since: Layer, labels: NDArray[np.uint8], case: str) -> dict
     entry = since.find(case)
     if entry is None:
         return {}
-    before = since.labels(case)
-    by_class = changed_by_class(before, labels)
+    before, after = where_different(since.labels(case), labels)
+    by_class = changed_by_class(before, after)
     stated = {f"{CHANGED}{c}": float(by_class[c]) for c in entry.annotated_classes}
-    return {CHANGED_ORGANS: float(changed_voxels(before, labels, organs=FLARE23.organs)), **stated}
+    return {CHANGED_ORGANS: float(changed_voxels(before, after, organs=FLARE23.organs)), **stated}
 
 
 def select(sources: Sources, resources: Resources) -> tuple[list[str], tuple[str, ...]]:

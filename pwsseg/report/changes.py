@@ -101,7 +101,8 @@ def _gain_and_loss(change: Mapping[str, float] | None) -> list[str]:
 
 
 def _most_changed(a: Layer, b: Layer, store: Store) -> str:
-    changes, counted = case_changes(a, b, store.label_set.organs), b.changes_since(a, store.label_set.organs)
+    counted = b.changes_since(a, store.label_set.organs)
+    changes = volume_changes(a, b) | counted
     worst = sorted(changes, key=lambda case: (-changes[case], case))[:SHOWN_CASES]
     shown = []
     for i, case in enumerate(worst):

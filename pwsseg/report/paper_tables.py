@@ -28,6 +28,7 @@ from pwsseg.values import InputError, LabelSet
 
 NONE = "-"
 MEMORY = (GPU_PEAK_MB, GPU_AREA_MB_S)
+"""Measures of a case's record; a run without a GPU has none."""
 SPREAD = "Mean ± standard deviation over cases, in percent; of an average, over the classes' means."
 TABLE_6_CASES = len(paper.EFFICIENCY)
 
@@ -212,9 +213,7 @@ def _our_mean(entries: Sequence[CaseRecord]) -> list[str]:
     if not entries:
         return [NONE] * 5
     seconds = np.mean([sum(entry.seconds.values()) for entry in entries])
-    measured = [
-        [e.measures[name] for e in entries if name in e.measures] for name in (GPU_PEAK_MB, GPU_AREA_MB_S)
-    ]
+    measured = [[e.measures[name] for e in entries if name in e.measures] for name in MEMORY]
     return ["mean", "", f"{seconds:.2f}", *(f"{np.mean(m):,.0f}" if m else NONE for m in measured)]
 
 

@@ -15,10 +15,13 @@ from pwsseg.report.curves import COLORS, QUIET, STYLE, drawing, svg_of
 from pwsseg.report.facts import Facts
 from pwsseg.report.markup import NONE, Section, row_th, table, td, th, wide_chart
 from pwsseg.store import Layer, Store
+from pwsseg.store.layer import counts_since
 
 MEASURED_CASES = 6
-"""Of the cases that were left out, so many are measured voxel by voxel."""
+"""Of the cases that were left out, so many are shown: where no manifest counts, their voxels are compared."""
 SELECTS = "select:"
+Shares = Mapping[tuple[str, str], Mapping[str, float]]
+"""Layer before, layer after -> case -> the share of its organ voxels that changed, where it was counted."""
 
 
 def stability(facts: Facts, store: Store) -> Section | None:
@@ -41,7 +44,7 @@ def stability(facts: Facts, store: Store) -> Section | None:
 
 def _by_class(pairs: Sequence[tuple[Layer, Layer]], store: Store) -> str:
     """Of every class the median over cases of its voxels changed, in percent of those it has now."""
-    counted = [(a, b, b.manifest()) for a, b in pairs if b.changes_since(a, store.label_set.organs)]
+    counted = [(a, b, b.manifest()) for a, b in pairs if counts_since(b, a)]
     if not counted:
         return ""
     classes = sorted({c for _, b, _ in counted for c in b.record.pins.classes})
@@ -88,7 +91,8 @@ def _drawn(changes: dict[str, dict[str, float]]) -> str:
 
 
 def _selections(facts: Facts, store: Store) -> str:
-    told = []
+    told, rounds, organs = [], [r.layer for r in facts.rounds], store.label_set.organs
+    shares = {(a.id, b.id): b.changes_since(a, organs) for a, b in pairwise(rounds)}
     for layer in facts.layers:
         dropped = dropped_by(layer, facts, store)
         if not dropped:
@@ -97,7 +101,7 @@ def _selections(facts: Facts, store: Store) -> str:
         measured = [
             [row_th(case), td(NONE if u is None else f"{u:.3f}")]
             for case in dropped[:MEASURED_CASES]
-            for u in [_instability([r.layer for r in facts.rounds], layer, case, store)]
+            for u in [_instability(rounds, layer, case, organs, shares)]
         ]
         head = [[th(f"left out of {layer.id} by {', '.join(rules)}"), th("u")]]
         told.append(table(head, measured, caption=f"Cases left out of {layer.id}"))
@@ -106,14 +110,15 @@ def _selections(facts: Facts, store: Store) -> str:
     return "".join(told)
 
 
-def _instability(layers: Sequence[Layer], targets: Layer, case: str, store: Store) -> float | None:
+def _instability(
+    layers: Sequence[Layer], targets: Layer, case: str, organs: Sequence[int], shares: Shares
+) -> float | None:
     """The measure u over the three rounds before `targets` that hold the case; None with fewer."""
     before = [x for x in layers if x.state.created <= targets.state.created and case in x.cases()][-3:]
     if len(before) < 3:
         return None
-    organs = store.label_set.organs
-    stated = [b.changes_since(a, organs) for a, b in pairwise(before)]
-    if all(case in shares for shares in stated):
-        return 0.5 * sum(shares[case] for shares in stated)
+    counted = [shares.get((a.id, b.id), {}).get(case) for a, b in pairwise(before)]
+    if None not in counted:
+        return 0.5 * sum(share for share in counted if share is not None)
     first, second, third = (layer.labels(case) for layer in before)
     return disagreement(first, second, third, organs=organs)

@@ -90,7 +90,7 @@ class Layer:
 
         u is half the sum of two such shares (METHOD.md, Selection). Empty where another layer was compared.
         """
-        if f"{SINCE}{other.id}" not in self.record.pins.rules:
+        if not counts_since(self, other):
             return {}
         voxels = [f"voxels_{c}" for c in organs if c in self.record.pins.classes]
         rows = self.manifest()
@@ -122,3 +122,8 @@ class Layer:
         if array is None or array_digest(array) != row["digest"]:
             return cast(NDArray[np.uint8], read_voxels(self._objects, path, row["digest"]))
         return array
+
+
+def counts_since(after: Layer, before: Layer) -> bool:
+    """Whether the manifest of `after` counts what changed since `before`."""
+    return f"{SINCE}{before.id}" in after.record.pins.rules
