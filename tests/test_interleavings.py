@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pytest
 from filled_store import CASES, CLASSES, add_annotation, add_scan, annotation_pins, label_volume
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from obstore.store import LocalStore, MemoryStore
 from road import REPOSITORY
@@ -160,6 +160,7 @@ def errors(store: Store) -> list[Any]:
 @pytest.mark.parametrize("kind", ["memory", "local"])
 @settings(max_examples=15)
 @given(turns=TURNS)
+@example(turns=[5, 3, 5])  # one commits and publishes between two looks of the other
 def test_two_drivers_make_one_layer_that_readers_only_see_whole(kind: Kind, turns: list[int]) -> None:
     with backend(kind) as (location, there):
         store = new_store(location, there)

@@ -244,10 +244,11 @@ class LayerDraft:
 
     def _already(self, scan: Scan) -> CaseRecord | None:
         """What is committed of this scan; StoreError when nothing is and the layer is published."""
+        published = self._published()  # before the case: once published, what is read of it is final
         there = read_case(self._objects, self.id, scan.case)
         if there is not None and _on_grid(there, scan):
             return there
-        if self._published() is not None:
+        if published is not None:
             raise StoreError(
                 f"layer {self.id} is published and for ever; case {scan.case} needs a new version"
             )
