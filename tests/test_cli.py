@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filled_store import GEOMETRY, filled_store, label_volume
+from filled_store import GEOMETRY, annotation_pins, filled_store, label_volume
 
 from pwsseg.cli import main
 from pwsseg.formats.nifti import read_labels
@@ -106,6 +106,16 @@ def test_the_log_of_a_case_says_what_each_layer_changed(capsys: pytest.CaptureFi
     assert [line.split()[2] for line in lines[2:]] == ["annotation.v1", "os1.v1", "os1-fused.v1"]
     assert "same" in lines[3]
     assert "no scan" in refused(capsys, "log", "case-z")
+
+
+def test_show_says_a_setting_a_line_however_deep(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "deep")
+    fixes = [{"case": "case-a", "classes": [1]}, {"case": "case-b", "classes": [2]}]
+    store.draft(annotation_pins().model_copy(update={"name": "deep", "settings": {"fixes": fixes, "a": {}}}))
+    lines = said(capsys, "show", "deep.v1", "--store", store.location).splitlines()
+    settings = [line.split("setting")[1].strip() for line in lines if line.startswith("setting")]
+    assert settings[:2] == ['fixes[1].case = "case-a"', "fixes[1].classes = [1]"]
+    assert settings[-1] == "a = {}"
 
 
 def test_show_gives_the_record_and_the_classes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,6 +152,8 @@ ROUND, SCALE = "rounds/os2.toml", "scales/laptop.toml"
         pytest.param(
             SCALE, "os.margin_mm", "20", "os.margin_mm: extra", id="margin without a coarse network"
         ),
+        pytest.param(SCALE, "os.resized", "true", "add [os.coarse]", id="resized without a coarse network"),
+        pytest.param(SCALE, "mirrored", '["w"]', "mirrored.0: ", id="unknown axis"),
         pytest.param(SCALE, "os.labelled_batch", "3", "split evenly over 2", id="batch not divisible"),
     ],
 )
@@ -220,6 +222,7 @@ def test_what_decides_no_label_is_not_pinned(folder: Path, file: str, key: str, 
     [
         pytest.param(SCALE, "os.learning_rate", "0.777", id="the own stage"),
         pytest.param(SCALE, "overlap", "0.777", id="overlap"),
+        pytest.param(SCALE, "mirrored", '["z"]', id="mirror images"),
         pytest.param(SCALE, "spacing", "[7.7, 7.7, 7.7]", id="spacing"),
         pytest.param(SCALE, "patches_each", "777", id="patches each"),
         pytest.param(SCALE, "training_workers", "1", id="training workers"),

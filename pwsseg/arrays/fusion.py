@@ -15,12 +15,21 @@ from typing import Literal
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from pwsseg.values import UNKNOWN
 
 Labels = NDArray[np.uint8]
 TumorRule = Literal["tumor-over-organ", "annotation-first", "pseudo-organs"]
+
+
+class TumorDivision(BaseModel):
+    """Annotated tumors are divided into the organs that they grow in (rule `tumor-to-organ`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reach_mm: float = Field(ge=0)
 
 
 class Provenance(IntEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pwsseg.cli.command import Commands, answer, store_of
@@ -108,7 +109,7 @@ def _record_lines(
     lines += [["parent", f"{p.id}  {p.digest[:12]}"] for p in pins.parents]
     lines += [["model", f"{p.id}  {p.digest[:12]}"] for p in (pins.model,) if p]
     lines += [["rule", rule] for rule in pins.rules]
-    return [*lines, *_settings_lines(pins.settings), ["code", pins.code]]
+    return [*lines, *(["setting", said] for said in _said(pins.settings)), ["code", pins.code]]
 
 
 def _model_lines(record: ModelRecord, retired: RetirementRecord | None) -> list[list[str]]:
@@ -117,10 +118,10 @@ def _model_lines(record: ModelRecord, retired: RetirementRecord | None) -> list[
     if state.state == "published":
         lines += [["weights", state.weights], ["size", size(state.bytes)], ["activation", state.activation]]
         lines += [["classes", " ".join(str(c) for c in state.classes)]]
-        lines += [["network", f"{key} = {json.dumps(value)}"] for key, value in state.network.items()]
+        lines += [["network", said] for said in _said(state.network)]
     lines += [["learned from", f"{p.id}  {p.digest[:12]}"] for p in pins.targets]
     lines += [["begun with", f"model {p.id}  {p.digest[:12]}"] for p in (pins.starts_from,) if p]
-    lines += [["cases", str(len(pins.cases))], *_settings_lines(pins.settings)]
+    lines += [["cases", str(len(pins.cases))], *(["setting", said] for said in _said(pins.settings))]
     return [*lines, ["code", pins.code]]
 
 
@@ -135,5 +136,13 @@ def _state_lines(record: LayerRecord | ModelRecord, retired: RetirementRecord | 
     return lines
 
 
-def _settings_lines(settings: dict[str, Any]) -> list[list[str]]:
-    return [["setting", f"{key} = {json.dumps(value)}"] for key, value in settings.items()]
+def _said(value: Any, name: str = "") -> Iterator[str]:
+    """`name = value` of every setting, in tables by dotted names, in lists of tables by number."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _said(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list) and value and all(isinstance(inner, dict) for inner in value):
+        for number, inner in enumerate(value, 1):
+            yield from _said(inner, f"{name}[{number}]")
+    elif name:
+        yield f"{name} = {json.dumps(value)}"

@@ -11,6 +11,8 @@ from pwsseg.networks.losses import Activation
 from pwsseg.networks.sizes import Count, Millimetres, Shape
 from pwsseg.networks.supervision import Supervision
 
+Axis = Literal["z", "y", "x"]
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,4 +53,6 @@ class PredictionSettings(_Settings):
     resized: bool = False
     overlap: float
     windows_a_batch: Count
+    mirrored: tuple[Axis, ...] = ()
+    """Scores are the mean over a patch and its mirror images along each of these axes and several at once."""
     post_processing: PostProcessing

@@ -1,6 +1,6 @@
 """Scores of a published layer against a published annotation, in native geometry, case by case.
 
-evaluate_layer(store, layer, reference, split="validation", resources=resources)   # rows, kept in the store
+evaluate_layer(store, layer, reference, split="validation", resources=resources)   # rows; held-out ones are kept
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def evaluate_layer(
 
     Only classes that the layer speaks about and that are annotated in the reference's case are scored;
     voxels that the reference leaves unknown count for neither side. The rows (zarr_schema/README.md, Scores)
-    are kept in the store, pinned to both layers.
+    of held-out cases are kept in the store, pinned to both layers; those of training cases are not, since
+    whoever reads scores takes them for held-out ones.
 
     Raises
     ------
@@ -50,7 +51,8 @@ def evaluate_layer(
     )
     check_done(items, f"{{case}} of {layer.id} can't be scored")
     rows = [row for item in sorted(items, key=lambda i: i.case) for row in item.fields["rows"]]
-    store.write_scores(layer.id, reference.id, rows)
+    if split == "validation":
+        store.write_scores(layer.id, reference.id, rows)
     return rows
 
 

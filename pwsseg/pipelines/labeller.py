@@ -7,6 +7,8 @@ post_processed(labels, geometry, labeller.settings)       # apart, so that a dev
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import torch
 from safetensors.torch import load
@@ -16,8 +18,8 @@ from pwsseg.arrays.components import keep_largest
 from pwsseg.arrays.labelling import write_labels_on_grid
 from pwsseg.arrays.sliding import Shape, covered, place_windows, stream, stream_bytes
 from pwsseg.networks.losses import scores_of
-from pwsseg.networks.precision import autocast
-from pwsseg.networks.prediction import PredictionSettings
+from pwsseg.networks.precision import autocast_predicting
+from pwsseg.networks.prediction import Axis, PredictionSettings
 from pwsseg.networks.supervision import Twins, build_network
 from pwsseg.pipelines.checkpoints import prediction_settings
 from pwsseg.pipelines.models import AnyModel
@@ -49,14 +51,20 @@ def post_processed(labels: np.ndarray, native: Geometry, settings: PredictionSet
     return kept
 
 
+def mirror_images(along: tuple[Axis, ...]) -> list[tuple[int, ...]]:
+    """The axes of patches (batch, channel, z, y, x) that each mirror image turns round."""
+    axes = sorted("zyx".index(a) + 2 for a in set(along))
+    return [image for n in range(1, len(axes) + 1) for image in combinations(axes, n)]
+
+
 def load_labeller(model: AnyModel) -> Labeller:
     """A model with its weights, on the GPU where there is one, else on one core."""
     settings = prediction_settings(model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # one core an actor
     network = build_network(settings.network, len(model.trained.classes), settings.supervision)
     network.load_state_dict(load(model.weights_bytes()))
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # one core an actor
     return Labeller(settings, network.eval().to(device), device)
 
 
@@ -65,6 +73,8 @@ class Labeller:
 
     def __init__(self, settings: PredictionSettings, network: torch.nn.Module, device: torch.device) -> None:
         self.settings, self.network, self.device = settings, network, device
+        if device.type == "cpu":  # up to a quarter less time; not measured on a GPU
+            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def labels(self, volume: np.ndarray, native: Geometry, window: Window | None = None) -> np.ndarray:
@@ -103,9 +113,16 @@ class Labeller:
     @torch.inference_mode()
     def scores(self, patches: torch.Tensor) -> torch.Tensor:
         """Patches (batch, 1, z, y, x) -> scores (batch, 1 + class, z, y, x), the background first."""
-        activation = self.settings.activation
         patches = patches.to(self.device)
-        with autocast(self.device):
+        images = mirror_images(self.settings.mirrored)
+        mean = self._scores(patches)
+        for axes in images:
+            mean += self._scores(patches.flip(axes)).flip(axes)
+        return mean / (1 + len(images)) if images else mean
+
+    def _scores(self, patches: torch.Tensor) -> torch.Tensor:
+        activation = self.settings.activation
+        with autocast_predicting(self.device):
             if not isinstance(self.network, Twins):
                 return scores_of(activation, self.network(patches))
             if self.settings.predict_with == "f1":

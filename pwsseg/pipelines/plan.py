@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pwsseg.arrays.sliding import stream_bytes
 from pwsseg.networks.cost import Cost, cost_of
 from pwsseg.networks.supervision import Supervision
-from pwsseg.pipelines.labeller import expected_shape, expected_windows
+from pwsseg.pipelines.labeller import expected_shape, expected_windows, mirror_images
 from pwsseg.pipelines.sources import Kind, kind_of, stated_classes
 from pwsseg.rounds import ANNOTATION, CaseRoles, RoundSettings
 from pwsseg.store import Store
@@ -172,11 +172,12 @@ def _network(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -
     stage, workers = settings.stage, settings.scale.training_workers
     learning = _cost(settings, settings.science.supervision)
     one = _cost(settings, "plain")
-    passes = 2 if settings.science.supervision == "cross" and settings.science.predict_with == "mean" else 1
+    networks = 2 if settings.science.supervision == "cross" and settings.science.predict_with == "mean" else 1
     unlabelled = stage.unlabelled_batch if settings.science.cases.unlabelled == "unlabelled" else 0
     patches = stage.labelled_batch + unlabelled
     steps = settings.epochs * stage.steps_an_epoch
     prediction_settings, channels = settings.prediction, 1 + len(settings.science.classes)
+    passes = networks * (1 + len(mirror_images(prediction_settings.mirrored)))
     windows = labelling_bytes = 0
     for geometry in work.predicted:
         looks = expected_windows(geometry, prediction_settings)

@@ -19,8 +19,8 @@ from scipy import ndimage
 from pwsseg.store import Store
 from pwsseg.values import FLARE23, UNKNOWN, Geometry, LabelSet
 
-ABDOMEN_LEVEL_HU = 50
-ABDOMEN_WIDTH_HU = 400
+WINDOW_HU = (-160, 240)
+"""What is black and what is white: the abdomen's usual window, level 40 and width 400."""
 UNKNOWN_COLOR = (128, 128, 128)
 FILL = 0.42
 """Opacity of a class's area; its outline is opaque."""
@@ -66,9 +66,9 @@ def fullest_slice(labels: NDArray[np.uint8]) -> int:
 
 
 def windowed(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """HU as grey values, abdomen window (level 50, width 400)."""
-    low = ABDOMEN_LEVEL_HU - ABDOMEN_WIDTH_HU / 2
-    grey = (hu.astype(np.float32) - low) / ABDOMEN_WIDTH_HU
+    """HU as grey values in the abdomen's window."""
+    low, high = WINDOW_HU
+    grey = (hu.astype(np.float32) - low) / (high - low)
     return (np.clip(grey, 0, 1) * 255).round().astype(np.uint8)
 
 

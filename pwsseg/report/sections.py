@@ -91,7 +91,7 @@ def pictures(facts: Facts, store: Store) -> Section | None:
     return Section(
         "cases",
         "How the labels evolve",
-        "The slice with most classes, CT at level 50, width 400, seen from the feet: the patient's right is "
+        "The slice with most classes, CT at level 40, width 400, seen from the feet: the patient's right is "
         "on the left. Point at a picture, or move to it with Tab, to see the CT under the labels.",
         "".join(drawn),
     )

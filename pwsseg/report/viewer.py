@@ -11,10 +11,12 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pwsseg.report.overlays import WINDOW_HU
 from pwsseg.report.serving import serving
 from pwsseg.store import Layer, Store
 from pwsseg.store.contents import published_layers
@@ -23,8 +25,6 @@ from pwsseg.store.location import on_s3
 from pwsseg.store.scan import scan_path
 from pwsseg.values import FLARE23, StoreError
 
-WINDOW_HU = (-160, 240)
-"""What is black and what is white: the abdomen's usual window."""
 PANEL_PIXELS = 420
 """The longest edge of a scan fills so many pixels of a panel."""
 NAMES = "names"
@@ -129,16 +129,23 @@ def showing(store: Store, case: str, layers: Sequence[Layer]) -> Iterator[str]:
             "the viewer needs the package neuroglancer, which is not installed; pip install neuroglancer, or "
             "say --napari"
         ) from error
-    with serving(store.objects, {f"{NAMES}/info": names_info()}) as url:
-        neuroglancer.set_server_bind_address("127.0.0.1")
-        viewer = neuroglancer.Viewer()
-        viewer.set_state(neuroglancer.ViewerState(viewer_state(store, case, layers, url)))
-        if len(layers) > 1:
-            _add_difference(neuroglancer, viewer, store, case, layers)
-        try:
-            yield str(viewer.get_viewer_url())
-        finally:
-            neuroglancer.stop()
+    neuroglancer.set_server_bind_address("127.0.0.1")
+    viewer = neuroglancer.Viewer()
+    try:
+        address = str(viewer.get_viewer_url())
+        with serving(store.objects, {f"{NAMES}/info": names_info()}, origin=_origin(address)) as url:
+            viewer.set_state(neuroglancer.ViewerState(viewer_state(store, case, layers, url)))
+            if len(layers) > 1:
+                _add_difference(neuroglancer, viewer, store, case, layers)
+            yield address
+    finally:
+        neuroglancer.stop()
+
+
+def _origin(address: str) -> str:
+    """The origin of a page, as a browser states it."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _add_difference(neuroglancer: Any, viewer: Any, store: Store, case: str, layers: Sequence[Layer]) -> None:
