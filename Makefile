@@ -5,9 +5,11 @@ SEED ?= 0
 DEMO ?= demo
 READY := .venv/.ready
 BENCH_READY := .venv-bench/.ready
+# Benchmarks that train, or run for long: by hand
+LONG := ablation real_scans fuzz nodes soak rehearsal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint schema bench clean setup
+.PHONY: help demo test lint schema bench audit clean setup
 
 help:            ## say what can be done
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -27,12 +29,20 @@ schema: $(READY) ## write zarr_schema/v1.schema.json from the records
 	.venv/bin/python -m pwsseg.store.schema > zarr_schema/.v1.schema.json
 	mv zarr_schema/.v1.schema.json zarr_schema/v1.schema.json
 
-bench: $(BENCH_READY) ## run the benchmarks, each side by side with a peer (ablation.py and real_scans.py, which train for long, by hand)
-	@for script in $(filter-out %/ablation.py %/real_scans.py,$(wildcard benchmarks/*.py)); do \
+bench: $(BENCH_READY) ## run the benchmarks, each side by side with a peer (those named in LONG by hand)
+	@for script in $(filter-out $(LONG:%=benchmarks/%.py),$(wildcard benchmarks/*.py)); do \
 	    echo "\$$ python $$script"; .venv-bench/bin/python "$$script" || exit 1; \
 	done
 
-clean:           ## delete what demo, tests and linters made; environments stay (rm -r .venv .venv-bench)
+# Advisories that were looked at and accepted, each with its reason: --ignore-vuln GHSA-...
+AUDIT_ACCEPTED :=
+
+audit:           ## known vulnerabilities of the pinned dependencies (asks pypi.org)
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off $(AUDIT_ACCEPTED) -r constraints.txt
+
+clean:           ## delete what demo, tests and linters made; environments stay (rm -r .venv .venv-*)
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find pwsseg jobs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 

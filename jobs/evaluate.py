@@ -1,4 +1,4 @@
-"""Score a layer against an annotation by the FLARE23 organisers' rules; held-out scores are kept in the store.
+"""Score a layer against an annotation by the FLARE23 organisers' rules; held-out scores stay in the store.
 
 python jobs/evaluate.py --store demo/store --layer ots2
 python jobs/evaluate.py --store demo/store --layer os1 os2 ots1 ots2 --against annotation
@@ -23,7 +23,10 @@ def main() -> int:
     parser.add_argument("--layer", required=True, nargs="+", help="layers to score, as ots2 or ots2.v1")
     parser.add_argument("--against", default="annotation", help="the reference layer (default: annotation)")
     parser.add_argument(
-        "--split", default="validation", choices=("validation", "training"), help="default: validation; scores of training cases are shown and not kept"
+        "--split",
+        default="validation",
+        choices=("validation", "training"),
+        help="default: validation; scores of training cases are shown and not kept",
     )
     add_store(parser)
     given = parser.parse_args()

@@ -17,17 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pwsseg.arrays.augmentation import AugmentationSettings
 from pwsseg.arrays.drift import DriftLimits
-from pwsseg.arrays.fusion import TumorRule
+from pwsseg.arrays.fusion import TumorDivision, TumorRule
 from pwsseg.networks.kinds import NetworkShape
 from pwsseg.networks.losses import LossName, activation_of, channels_of
-from pwsseg.networks.prediction import BoxSettings, PostProcessing, PredictionSettings
+from pwsseg.networks.prediction import Axis, BoxSettings, PostProcessing, PredictionSettings
 from pwsseg.networks.sizes import Count, Millimetres, OrganSize, StageSize
 from pwsseg.networks.supervision import Supervision
 from pwsseg.store.digests import json_digest
-from pwsseg.values import FLARE23, SettingsError
+from pwsseg.values import FLARE23, SettingsError, shown
+from pwsseg.values.numbers import finite
 
 ANNOTATION = "annotation"
 """The name of the layer that holds what people drew."""
+DECIDING = ("spacing", "overlap", "mirrored", "training_workers")
+"""Keys of a scale outside its stages that decide what labels are; the others decide speed."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -51,12 +54,6 @@ class CaseRoles(_Settings):
     """U: no annotation."""
     partial_needs: tuple[int, ...]
     """Partial cases whose annotation lacks one of these classes are dropped."""
-
-
-class TumorDivision(_Settings):
-    """Annotated tumors are divided into the organs that they grow in (rule `tumor-to-organ`)."""
-
-    reach_mm: float = Field(ge=0)
 
 
 class Selection(_Settings):
@@ -129,6 +126,7 @@ class Scale(_Settings):
     spacing: tuple[Millimetres, Millimetres, Millimetres]
     overlap: float = Field(ge=0, lt=1)
     windows_a_batch: Count
+    mirrored: tuple[Axis, ...] = ()
     training_workers: Count
     patches_each: Count
     """Patches cut from a volume each time it is loaded."""
@@ -218,6 +216,7 @@ class RoundSettings(_Settings):
             resized=self.stage.resized,
             overlap=scale.overlap,
             windows_a_batch=scale.windows_a_batch,
+            mirrored=scale.mirrored,
             post_processing=science.post_processing,
         )
 
@@ -226,7 +225,7 @@ class RoundSettings(_Settings):
 
         What this round does not use, and what only decides speed, is left out: it makes no new version.
         """
-        size = self.scale.model_dump(mode="json", include={"spacing", "overlap", "training_workers"})
+        size = self.scale.model_dump(mode="json", include=set(DECIDING))
         stage = self.stage.model_dump(mode="json", exclude={"epochs", "epochs_going_on"})
         return {
             "round": self.name,
@@ -248,8 +247,7 @@ def load_round(name: str, scale: str, *, folder: Path, seed: int = 0) -> RoundSe
     """
     science = _read(folder / "rounds", name, "round")
     size = _read(folder / "scales", scale, "scale")
-    both = sorted(set(science) & set(size))
-    if both:
+    if both := sorted(set(science) & set(size)):
         raise SettingsError(
             f"{', '.join(both)} stands both in rounds/{name}.toml and in scales/{scale}.toml; a round holds "
             f"science and a scale holds size: remove it from one of them"
@@ -270,17 +268,17 @@ def _start(science: Science, scale: Scale, folder: Path) -> str:
         return science.starts_from
     networks = {"os": scale.os.network, "ots": scale.ots.network}
     parent = _read(folder, science.starts_from, "round").get("stage", science.stage)
-    return science.starts_from if networks.get(parent) == networks[science.stage] else "scratch"
+    return science.starts_from if networks.get(str(parent)) == networks[science.stage] else "scratch"
 
 
 def round_names(folder: Path) -> list[str]:
     """The rounds that have a file, in the order in which they learn from each other."""
     names = {p.stem for p in (folder / "rounds").glob("*.toml")}
     ordered: list[str] = []
-    waiting = {n: set(_read(folder / "rounds", n, "round").get("learns_from", ())) & names for n in names}
+    said = {n: _read(folder / "rounds", n, "round").get("learns_from") for n in names}
+    waiting = {n: names.intersection(map(str, p if isinstance(p, list) else ())) for n, p in said.items()}
     while waiting:
-        ready = sorted(n for n, parents in waiting.items() if parents <= set(ordered))
-        if not ready:
+        if not (ready := sorted(n for n, parents in waiting.items() if parents <= set(ordered))):
             raise SettingsError(f"rounds {', '.join(sorted(waiting))} learn from each other in a circle")
         ordered += ready
         waiting = {n: p for n, p in waiting.items() if n not in ready}
@@ -295,8 +293,8 @@ def _read(folder: Path, name: str, kind: str) -> dict[str, Any]:
             f"unknown {kind} '{name}': {folder} has {known}; give one of these or add {path.name}"
         )
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=finite)
+    except (ValueError, RecursionError, OSError) as error:  # a TOMLDecodeError is a ValueError
         raise SettingsError(f"{path} is not valid TOML ({error}); correct the file") from error
 
 
@@ -307,14 +305,14 @@ def _validated(part: type[Part], said: dict[str, Any], path: Path) -> Part:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"]) or "the file"
         raise SettingsError(
-            f"{path}: {where}: {first['msg'].lower()} (found {first['input']!r}); correct the file"
+            f"{path}: {where}: {first['msg'].lower()} (found {shown(first['input'])}); correct the file"
         ) from error
 
 
 def _science_faults(science: Science, folder: Path) -> Iterator[str]:
     """What no single key of a round's file can say."""
     classes = science.classes
-    if not set(classes) <= set(FLARE23.ids) or len(set(classes)) < len(classes):
+    if not classes or not set(classes) <= set(FLARE23.ids) or len(set(classes)) < len(classes):
         yield f"classes must be ids of the label set {FLARE23.name} (1..14), each once; found {classes}"
     if science.learns_from[:1] != (ANNOTATION,):
         yield f"learns_from must begin with '{ANNOTATION}', found {science.learns_from}"
@@ -329,8 +327,7 @@ def _science_faults(science: Science, folder: Path) -> Iterator[str]:
         yield f"clip_hu must be (low, high), found {science.clip_hu}"
     compared = science.selection.over if science.selection else ()
     named = {*science.learns_from, science.starts_from, *compared}
-    absent = sorted(named - {ANNOTATION, "scratch"} - {p.stem for p in folder.glob("*.toml")})
-    if absent:
+    if absent := sorted(named - {ANNOTATION, "scratch"} - {p.stem for p in folder.glob("*.toml")}):
         yield f"builds on {', '.join(absent)}, which has no file in {folder}; add it or name another round"
 
 
@@ -338,6 +335,8 @@ def _size_faults(scale: Scale) -> Iterator[str]:
     """What no single key of a scale's file can say."""
     coarse = [("os.coarse", scale.os.coarse)] if scale.os.coarse else []
     for stage, size in (("os", scale.os), ("ots", scale.ots), *coarse):
+        if stage == "os" and size.resized and not coarse:
+            yield "[os] resized = true is for boxes that a coarse network finds; add [os.coarse] or remove it"
         divisor = size.network.divisor
         if any(p % d for p, d in zip(size.patch, divisor, strict=True)):
             yield f"[{stage}] patch {size.patch} must be a multiple of {divisor}, the network's strides"

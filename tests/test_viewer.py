@@ -25,6 +25,8 @@ from pwsseg.report.viewer import difference, layers_of, names_info, showing, vie
 from pwsseg.store import Store
 from pwsseg.values import FLARE23, StoreError
 
+PAGE = "http://127.0.0.1:9999"
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
@@ -33,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def url(store: Store) -> Iterator[str]:
-    with serving(store.objects, {"names/info": names_info()}) as address:
+    with serving(store.objects, {"names/info": names_info()}, origin=PAGE) as address:
         yield address
 
 
@@ -61,7 +63,7 @@ def test_ranges_are_those_of_http(store: Store, url: str) -> None:
         status, body, headers = get(f"{url}/{key}", Range=asked)
         assert (status, body) == (206, part)
         assert headers["Content-Range"].endswith(f"/{len(whole)}")
-        assert headers["Access-Control-Allow-Origin"] == "*"
+        assert headers["Access-Control-Allow-Origin"] == PAGE
 
 
 @pytest.mark.parametrize("path", ["scans/case-z/zarr.json", "../secrets", "scans/../../secrets"])

@@ -10,12 +10,12 @@ An empty list says that nothing is annotated in the case.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pwsseg.values import FLARE23, InputError, LabelSet
+from pwsseg.formats.text import parse_json
+from pwsseg.values import FLARE23, InputError, LabelSet, shown
 from pwsseg.values.ids import check_case_id
 
 COLUMNS = ["case", "classes"]
@@ -42,7 +42,7 @@ def read_annotated(path: Path, label_set: LabelSet = FLARE23) -> dict[str, froze
     for where, case, ids in readers[path.suffix.lower()](path, text):
         if case in table:
             raise InputError(
-                f"{where} names case {case!r} a second time, expected one row a case; merge the rows"
+                f"{where} names case {shown(case)} a second time, expected one row a case; merge the rows"
             )
         try:
             check_case_id(case)
@@ -53,11 +53,17 @@ def read_annotated(path: Path, label_set: LabelSet = FLARE23) -> dict[str, froze
 
 
 def _csv_rows(path: Path, text: str) -> Iterable[tuple[str, str, list[Any]]]:
-    reader = csv.reader(text.splitlines(), skipinitialspace=True)
+    try:
+        yield from _read_rows(path, csv.reader(text.splitlines(), skipinitialspace=True))
+    except csv.Error as error:
+        raise InputError(f"{path} can't be read as a table ({error}); correct it") from error
+
+
+def _read_rows(path: Path, reader: Any) -> Iterable[tuple[str, str, list[Any]]]:
     header = [cell.strip() for cell in next(reader, [])]
     if header != COLUMNS:
         raise InputError(
-            f"{path}, line 1 is {','.join(header)!r}, expected the header 'case,classes'; add it"
+            f"{path}, line 1 is {shown(','.join(header))}, expected the header 'case,classes'; add it"
         )
     for row in reader:
         where = f"{path}, line {reader.line_num}"
@@ -71,17 +77,16 @@ def _csv_rows(path: Path, text: str) -> Iterable[tuple[str, str, list[Any]]]:
 
 
 def _json_rows(path: Path, text: str) -> Iterable[tuple[str, str, list[Any]]]:
-    try:
-        # Pairs, since a dict would hide a case that comes twice.
-        pairs = json.loads(text, object_pairs_hook=list)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno} is no JSON ({error.msg}); correct it") from error
+    # Pairs, since a dict would hide a case that comes twice.
+    pairs = parse_json(path, text, pairs=list)
     if not text.lstrip().startswith("{"):
         raise InputError(f"{path} is no JSON object, expected {{case: [ids]}}; write it so")
     for case, ids in pairs:
         if not isinstance(ids, list):
-            raise InputError(f"{path}, case {case!r} has {ids!r}, expected a list of class ids; correct it")
-        yield f"{path}, case {case!r}", case, ids
+            raise InputError(
+                f"{path}, case {shown(case)} has {shown(ids)}, expected a list of class ids; correct it"
+            )
+        yield f"{path}, case {shown(case)}", case, ids
 
 
 def _classes(where: str, ids: list[Any], label_set: LabelSet) -> frozenset[int]:
@@ -89,7 +94,7 @@ def _classes(where: str, ids: list[Any], label_set: LabelSet) -> frozenset[int]:
     strange = [i for i in ids if isinstance(i, bool) or str(i) not in named]
     if strange:
         raise InputError(
-            f"{where} has the class {strange[0]!r}, expected ids of {label_set.name} "
+            f"{where} has the class {shown(strange[0])}, expected ids of {label_set.name} "
             f"({min(label_set.ids)}..{max(label_set.ids)}) separated by spaces; correct it"
         )
     return frozenset(named[str(i)] for i in ids)

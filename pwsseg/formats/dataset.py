@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 
 from pwsseg.formats.names import class_named
 from pwsseg.formats.nifti import ENDINGS
-from pwsseg.values import FLARE23, UNKNOWN, InputError, LabelSet
+from pwsseg.formats.text import parse_json
+from pwsseg.values import FLARE23, UNKNOWN, InputError, LabelSet, shown, word
 
 NAME = "dataset.json"
 IGNORE = "ignore"
@@ -40,7 +40,7 @@ class Dataset:
         found = self.said.get(key)
         if found is None or isinstance(found, list):
             return found
-        raise InputError(f"{self.path} has {key} {found!r}, expected a list of files; correct it")
+        raise InputError(f"{self.path} has {key} {shown(found)}, expected a list of files; correct it")
 
 
 def read_dataset(path: Path) -> Dataset:
@@ -50,15 +50,18 @@ def read_dataset(path: Path) -> Dataset:
     not NIfTI.
     """
     try:
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read as JSON ({error}); correct it") from error
+    said = parse_json(path, text)
     if not isinstance(said, dict):
         raise InputError(f"{path} is no JSON object, expected nnU-Net's or the Decathlon's form; correct it")
     _check_channels(said.get("channel_names", said.get("modality")), path)
     ending = said.get("file_ending", ENDINGS[0])
     if ending not in ENDINGS:
-        raise InputError(f"{path} has files that end in {ending!r}, expected .nii.gz or .nii; convert them")
+        raise InputError(
+            f"{path} has files that end in {shown(ending)}, expected .nii.gz or .nii; convert them"
+        )
     if "dataset" in said:
         raise InputError(
             f"{path} lists its files under 'dataset', expected them in imagesTr and labelsTr; put them there"
@@ -76,7 +79,7 @@ def meanings_of(dataset: Dataset, said: Mapping[str, int], label_set: LabelSet =
     strange = sorted(set(said) - {key for name, value in labels.items() for key in (name, str(value))})
     if strange:
         raise InputError(
-            f"{dataset.path} has no label {strange[0]!r}, which --map names; its labels are "
+            f"{dataset.path} has no label {shown(strange[0])}, which --map names; its labels are "
             f"{', '.join(labels)}; correct --map"
         )
     meanings: dict[int, int] = {}
@@ -112,13 +115,14 @@ def _labels(dataset: Dataset) -> dict[str, int]:
         name, value = (other, key) if isinstance(other, str) and key.isdecimal() else (key, other)
         if isinstance(value, list):
             raise InputError(
-                f"{dataset.path} makes {name!r} a region of the values {value}, expected one value a label; "
-                f"name each value in 'labels'"
+                f"{dataset.path} makes {shown(name)} a region of the values {shown(value)}, expected one "
+                f"value a label; name each value in 'labels'"
             )
-        number = int(value) if isinstance(value, int | str) and str(value).isdecimal() else -1
+        digits = str(value) if isinstance(value, int | str) else ""
+        number = int(digits) if digits.isdecimal() and len(digits) <= 3 else -1
         if not 0 <= number <= HIGHEST or name in found or number in found.values():
             raise InputError(
-                f"{dataset.path} gives {name!r} the value {value!r}, expected a whole number in "
+                f"{dataset.path} gives {shown(name)} the value {shown(value)}, expected a whole number in "
                 f"0..{HIGHEST}, each once; correct it"
             )
         found[name] = number
@@ -129,8 +133,8 @@ def _check_channels(channels: Any, path: Path) -> None:
     names = list(channels.values()) if isinstance(channels, dict) else []
     if len(names) != 1:
         raise InputError(
-            f"{path} names {len(names)} channels {names}, expected one, a CT, under 'channel_names' or "
-            f"'modality'; take the other channels away"
+            f"{path} names {len(names)} channels {shown(names)}, expected one, a CT, under 'channel_names' "
+            f"or 'modality'; take the other channels away"
         )
     if str(names[0]).upper().startswith("MR"):
-        raise InputError(f"{path} holds {names[0]} scans, expected CT; leave this data set out")
+        raise InputError(f"{path} holds {word(str(names[0]))} scans, expected CT; leave this data set out")

@@ -15,13 +15,16 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
+from pwsseg.formats.elements import NO_IMAGE, check_lengths
 from pwsseg.formats.hounsfield import to_hu
 from pwsseg.formats.volume import Volume, geometry_from_itk
-from pwsseg.values import InputError
+from pwsseg.values import InputError, shown, word
 
 NOT_SLICES = (".nii", ".gz", ".txt", ".md", ".csv", ".json", ".xml", ".pdf", ".png", ".jpg", ".html")
 SIDEWAYS_MM = 0.2
 """Positions are often rounded to 0.1 mm; a tilt moves slices sideways by far more."""
+MOST_PIXELS_A_BYTE = 500
+"""No codec packs a CT slice so small: a file that promises more is damaged, and would take memory for it."""
 UNEVEN = 0.1
 """How far a slice may lie from its even place, in steps: rounding moves it a few hundredths."""
 
@@ -69,7 +72,7 @@ def read_series(folder: Path, *, any_range: bool = False) -> Volume:
     )
     stack = np.empty(geometry.shape, np.int16)
     for target, one in zip(stack, slices, strict=True):
-        target[...] = to_hu(_read_pixels(one.path), one.path, any_range=True)
+        target[...] = to_hu(_read_pixels(one), one.path, any_range=True)
     return Volume(to_hu(stack, folder, any_range=any_range), geometry)
 
 
@@ -97,23 +100,25 @@ def _reader(path: Path) -> Any:
 
 
 def _read_header(path: Path) -> _Slice:
+    check_lengths(path)
     reader = _reader(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise InputError(
-            f"{path} is no whole DICOM image (truncated, or without its metadata); copy the series again, or "
-            "take the file away if it does not belong to it"
-        ) from error
+        raise InputError(NO_IMAGE.format(path=path)) from error
     tags = {k: reader.GetMetaData(k).strip(" \0") for k in reader.GetMetaDataKeys()}
-    modality = tags.get("0008|0060", "")
+    modality = tags.get("0008|0060", "") or "unknown"
     if modality != "CT":
-        raise InputError(f"{path} is of modality {modality or 'unknown'}, expected CT; leave it out")
+        raise InputError(f"{path} is of modality {word(modality)}, expected CT; leave it out")
     if reader.GetNumberOfComponents() != 1:
         raise InputError(f"{path} is a colour picture, expected HU; take it out of the series")
     size = reader.GetSize()
     if len(size) > 2 and size[2] > 1:
         raise InputError(f"{path} holds {size[2]} frames, expected one slice a file; convert it to NIfTI")
+    if size[0] * size[1] > MOST_PIXELS_A_BYTE * path.stat().st_size:
+        raise InputError(
+            f"{path} promises {size[0]} x {size[1]} pixels and is too short for them; copy the series again"
+        )
     down, across = _numbers(path, tags, "0028|0030", "pixel spacing", 2)
     return _Slice(
         path=path,
@@ -133,8 +138,8 @@ def _numbers(path: Path, tags: dict[str, str], tag: str, name: str, count: int) 
         numbers = ()
     if len(numbers) != count or not all(math.isfinite(n) for n in numbers):
         raise InputError(
-            f"{path} has the {name} {tags.get(tag, '')!r} (tag {tag.replace('|', ',')}), expected {count} "
-            "numbers; export the series again"
+            f"{path} has the {name} {shown(tags.get(tag, ''))} (tag {tag.replace('|', ',')}), expected "
+            f"{count} numbers; export the series again"
         )
     return numbers
 
@@ -205,9 +210,12 @@ def _check_gaps(folder: Path, slices: list[_Slice], along: Vector) -> None:
     )
 
 
-def _read_pixels(path: Path) -> NDArray[Any]:
+def _read_pixels(one: _Slice) -> NDArray[Any]:
+    """The pixels (y, x) of a slice."""
     try:
-        pixels: NDArray[Any] = SimpleITK.GetArrayFromImage(_reader(path).Execute())
+        pixels: NDArray[Any] = SimpleITK.GetArrayFromImage(_reader(one.path).Execute())
     except RuntimeError as error:
-        raise InputError(f"{path} has pixels that can't be decoded; copy the series again") from error
+        raise InputError(f"{one.path} has pixels that can't be decoded; copy the series again") from error
+    if pixels.shape[-2:] != one.size[1::-1]:
+        raise InputError(f"{one.path} holds other pixels than its header says; copy the series again")
     return pixels.reshape(pixels.shape[-2:])

@@ -20,6 +20,8 @@ from pwsseg.values import InputError
 HEADER_BYTES = 348
 SROW = slice(280, 328)
 SCANNER_CODE = 1
+FARTHEST_MM = 100_000.0
+"""No scanner places a patient farther from its origin."""
 
 NUMBERS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
 NOT_NUMBERS = {32: "complex numbers", 1792: "complex numbers", 128: "RGB colours", 2304: "RGBA colours"}
@@ -110,10 +112,27 @@ def _check_place(raw: bytes, order: str, path: Path) -> None:
             f"{path} does not say how it lies in the patient (qform_code and sform_code are 0), so left and "
             "right can't be told apart; export it with its orientation"
         )
+    _check_finite(raw, order, path, qform=qform > 0, sform=sform > 0)
     # ITK goes by the sform in these cases (itkNiftiImageIO.cxx), else by the qform, which can't be sheared.
     if sform == SCANNER_CODE or qform <= 0:
         steps = np.array(struct.unpack_from(f"{order}12f", raw, SROW.start)).reshape(3, 4)[:, :3]
         _check_steps(steps, spacing, path)
+
+
+def _check_finite(raw: bytes, order: str, path: Path, *, qform: bool, sform: bool) -> None:
+    """Refuse what ITK would decompose for ever: a place with NaN in it, or numbers whose squares overflow."""
+    quaternion, offset = (
+        struct.unpack_from(f"{order}3f", raw, 256),
+        struct.unpack_from(f"{order}3f", raw, 268),
+    )
+    rows = struct.unpack_from(f"{order}12f", raw, SROW.start)
+    used = (*quaternion, *offset) * qform + rows * sform
+    strange = [n for n in used if not abs(n) <= FARTHEST_MM]
+    if strange:
+        raise InputError(
+            f"{path} has {strange[0]:g} in its orientation or origin (qform or sform), expected a place "
+            f"within {FARTHEST_MM / 1000:g} m; correct its header"
+        )
 
 
 def _check_steps(steps: NDArray[np.float64], spacing: tuple[float, ...], path: Path) -> None:

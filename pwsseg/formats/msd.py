@@ -11,6 +11,10 @@ from typing import Any
 
 from pwsseg.formats.dataset import Dataset
 from pwsseg.formats.found import Fault, Named, Part, Split, by_stem, stem
+from pwsseg.values import shown
+
+LONGEST_PATH = 1000
+"""Letters; Linux takes 4096 bytes."""
 
 
 def msd_parts(
@@ -33,7 +37,7 @@ def msd_parts(
 def _listed(root: Path, said: list[Any], there: list[Named], *, faults: list[Fault]) -> list[Named]:
     """The files that are listed and there; the others become faults."""
     on_disk = {path.resolve(): (name, path) for name, path in there}
-    wanted = [root / str(path) for path in said]
+    wanted = [root / _file_name(path) for path in said]
     names = {path.resolve() for path in wanted}
     faults += [
         Fault(stem(p), f"{p} is listed in dataset.json and is not there; copy it, or correct the list")
@@ -46,3 +50,9 @@ def _listed(root: Path, said: list[Any], there: list[Named], *, faults: list[Fau
         if at not in names
     ]
     return [entry for at, entry in on_disk.items() if at in names]
+
+
+def _file_name(said: Any) -> str:
+    """A path as dataset.json says it; what no file can be called, written so that it can at least be told."""
+    text = str(said)
+    return text if text.isprintable() and len(text) < LONGEST_PATH else shown(text)

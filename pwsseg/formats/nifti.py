@@ -124,7 +124,7 @@ def _opened(path: Path) -> BufferedIOBase:
 def _read_stored(file: BufferedIOBase, header: Header, path: Path) -> NDArray[Any]:
     size = path.stat().st_size
     _check_length(size * (MOST_DEFLATE_SAVES if path.name.endswith(".gz") else 1), header, path)
-    file.read(header.offset - HEADER_BYTES)
+    file.seek(header.offset)
     stored = np.empty(header.shape, header.dtype)
     got = file.readinto(stored.reshape(-1).view(np.uint8).data)
     _check_length(header.offset + got, header, path)
@@ -156,6 +156,10 @@ def _damage_told(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"{path} can't be read ({error.strerror or error}); check it and its rights"
+        ) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path} is larger than the memory of this machine; read it where there is more"
         ) from error
 
 

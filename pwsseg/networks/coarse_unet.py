@@ -9,7 +9,7 @@ Any size of input will do whose sixteenth (for five levels) is more than one vox
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ class CoarseUNetShape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["coarse-unet"]
-    widths: tuple[int, ...] = Field(min_length=1)
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     """Channels of each level, finest first."""
 
     @property

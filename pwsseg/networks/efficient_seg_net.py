@@ -10,7 +10,7 @@ no size is baked into a weight.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ class EfficientSegNetShape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["efficient-seg-net"]
-    widths: tuple[int, ...] = Field(min_length=1)
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     """Channels of each level, finest first."""
 
     @property

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import log, prod
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
-Stride = tuple[int, int, int]
+Count = Annotated[int, Field(ge=1)]
+Stride = tuple[Count, Count, Count]
 
 
 class PlainConvUNetShape(BaseModel):
@@ -28,7 +29,7 @@ class PlainConvUNetShape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["plain-conv-unet"]
-    widths: tuple[int, ...] = Field(min_length=1)
+    widths: tuple[Count, ...] = Field(min_length=1)
     """Channels of each stage, finest first."""
     strides: tuple[Stride, ...]
     """Stride (z, y, x) from each stage to the next: one fewer than widths."""

@@ -1,6 +1,6 @@
 """Scores of a published layer against a published annotation, in native geometry, case by case.
 
-evaluate_layer(store, layer, reference, split="validation", resources=resources)   # rows; held-out ones are kept
+evaluate_layer(store, layer, reference, split="validation", resources=resources)   # rows of every case
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pwsseg.store.digests import bytes_digest
 from pwsseg.store.documents import parse
 from pwsseg.store.model import DOCUMENT, WEIGHTS
 from pwsseg.store.records import ModelRecord, Trained
+from pwsseg.store.versions import check_name
 from pwsseg.values import InputError
 
 
@@ -55,6 +56,7 @@ class ModelFolder:
 
     def beside(self, name: str) -> ModelFolder:
         """The model in the folder of that name next to this one; InputError when there is none."""
+        check_name(name)  # it stands in a file that others may have made
         folder = self.folder.parent / name
         if not folder.is_dir():
             raise InputError(

@@ -1,7 +1,11 @@
-"""A store over HTTP for a viewer on this machine: loopback only, read only, behind a token.
+"""A store over HTTP for a viewer on this machine: loopback only, read only, behind a token, for one page.
 
-with serving(store.objects) as url:          # http://127.0.0.1:41231/<token>
+with serving(store.objects, origin="http://127.0.0.1:41230") as url:     # http://127.0.0.1:41231/<token>
     ...                                      # <url>/scans/<case>/zarr.json, with range requests
+
+Whoever reads without a browser (zarr, curl) needs the token alone. A page in a browser must be the one named:
+another origin is refused, and so is a name that was made to point to this machine (DNS rebinding), which the
+Host header gives away.
 """
 
 from __future__ import annotations
@@ -15,16 +19,24 @@ from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
+from pwsseg.store.keys import check_key
 from pwsseg.store.objects import Objects
+from pwsseg.values import StoreError
 
 HELD = 8
 """Objects that are kept in memory: a viewer asks for one shard's chunks in many requests."""
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+ADDRESS = "127.0.0.1"
 
 
 @contextmanager
-def serving(objects: Objects, extra: Mapping[str, bytes] | None = None) -> Iterator[str]:
-    """Serve the objects of a store, and `extra` ones by key, while the context lasts; yields the URL."""
+def serving(
+    objects: Objects, extra: Mapping[str, bytes] | None = None, *, origin: str | None = None
+) -> Iterator[str]:
+    """Serve the objects of a store, and `extra` ones by key, while the context lasts; yields the URL.
+
+    `origin` is the one web page that may read them; without it none may.
+    """
     token = secrets.token_urlsafe(16)
     more = dict(extra or {})
 
@@ -33,26 +45,30 @@ def serving(objects: Objects, extra: Mapping[str, bytes] | None = None) -> Itera
         return objects.read(key)
 
     class Handler(_Handler):
+        page = origin
+
         def found(self) -> bytes | None:
             given, _, key = unquote(self.path).lstrip("/").partition("/")
-            if not secrets.compare_digest(given.encode(), token.encode()) or ".." in key.split("/"):
+            if not secrets.compare_digest(given.encode(), token.encode()) or not _is_key(key):
                 return None
             return more[key] if key in more else stored(key)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer((ADDRESS, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/{token}"
+            yield f"http://{ADDRESS}:{server.server_port}/{token}"
         finally:
             server.shutdown()
             thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """GET, HEAD and what browsers ask first, for any page: the token is what keeps others out."""
+    """GET, HEAD and what browsers ask first; nothing else is answered."""
 
     protocol_version = "HTTP/1.1"
+    page: str | None = None
+    server: ThreadingHTTPServer
 
     def found(self) -> bytes | None:
         """The object that the path names; None when there is none, or the token is not ours."""
@@ -67,22 +83,23 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def do_OPTIONS(self) -> None:
-        """That a page from elsewhere may ask for ranges."""
-        self.send_response(204)
-        self._allow()
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        """That our page may ask for ranges."""
+        self._empty(403 if self._from_elsewhere() else 204)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing: a viewer asks hundreds of times."""
 
     def _answer(self, *, body: bool) -> None:
-        data = self.found()
+        if self._from_elsewhere():
+            self._empty(403)
+            return
+        try:
+            data = self.found()
+        except StoreError:
+            self._empty(500)
+            return
         if data is None:
-            self.send_response(404)
-            self._allow()
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._empty(404)
             return
         span = _span(self.headers.get("Range", ""), len(data))
         start, stop = span or (0, len(data))
@@ -97,10 +114,37 @@ class _Handler(BaseHTTPRequestHandler):
         if body:
             self.wfile.write(memoryview(data)[start:stop])
 
+    def _from_elsewhere(self) -> bool:
+        """Whether the request was sent to another name than ours, or by another page than the one named."""
+        port = self.server.server_port
+        hosts = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
+        said = self.headers.get_all("Host", [])
+        origins = self.headers.get_all("Origin", [])
+        return len(said) != 1 or said[0] not in hosts or any(o != self.page for o in origins)
+
+    def _empty(self, status: int) -> None:
+        self.send_response(status)
+        if status != 403:
+            self._allow()
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def _allow(self) -> None:
-        self.send_header("Access-Control-Allow-Origin", "*")
-        self.send_header("Access-Control-Allow-Headers", "Range")
-        self.send_header("Access-Control-Expose-Headers", "Content-Range, Content-Length, Accept-Ranges")
+        """Who may read the answer; and that a browser keeps no copy of it on the disk."""
+        if self.page is not None:
+            self.send_header("Access-Control-Allow-Origin", self.page)
+            self.send_header("Access-Control-Allow-Headers", "Range")
+            self.send_header("Access-Control-Expose-Headers", "Content-Range, Content-Length, Accept-Ranges")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+
+
+def _is_key(key: str) -> bool:
+    try:
+        check_key(key)
+    except StoreError:
+        return False
+    return True
 
 
 def _span(asked: str, size: int) -> tuple[int, int] | None:

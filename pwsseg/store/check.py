@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeVar
 from pwsseg.store.digests import bytes_digest
 from pwsseg.store.documents import ARRAY, envelope, parse, seal_holds
 from pwsseg.store.draft import histogram
+from pwsseg.store.keys import followed_by_nobody
 from pwsseg.store.layer import MANIFEST
 from pwsseg.store.layout import CHUNK
 from pwsseg.store.objects import Objects
@@ -51,7 +52,11 @@ class Check:
 
     def __init__(self, store: Store) -> None:
         self.objects: Objects = store.objects
-        self.keys = {k for k in self.objects.keys("") if not k.startswith(SCRATCH)}
+        self.listed = {k for k in self.objects.keys("") if not k.startswith(SCRATCH)}
+        """What is there, be it behind a symbolic link."""
+        linked = {k: link for k in self.listed if (link := self.objects.link(k))}
+        self.links = set(linked.values())
+        self.keys = self.listed - linked.keys()
         self.known: set[str] = set()
         self.scans: dict[str, ScanRecord] = {}
         self.pins: dict[tuple[str, str], str] = {}
@@ -76,13 +81,29 @@ class Check:
         if room in ("layers", "models"):
             return len(rest) > 1 and f"{room}/{rest[0]}" in self.sound
         if room == "scans":
-            return len(rest) > 1 and f"scans/{rest[0]}/{GROUP}" not in self.keys and rest[0] not in self.named
-        return room == "scores" and key.endswith(".parquet")
+            return (
+                len(rest) > 1 and f"scans/{rest[0]}/{GROUP}" not in self.listed and rest[0] not in self.named
+            )
+        record = f"{key.removesuffix('.parquet')}.json"
+        return room == "scores" and key.endswith(".parquet") and record not in self.listed
+
+    def behind_links(self) -> Iterator[Finding]:
+        """The symbolic links that hide what lies behind them."""
+        for link in sorted(self.links):
+            yield Finding("error", link, followed_by_nobody(link))
+
+    def holds_link(self, path: str) -> bool:
+        """Whether a folder has a symbolic link in it: then it is not removed as a whole."""
+        return any(link.startswith(f"{path}/") for link in self.links)
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes under `key`, None when there are none that may be read."""
+        return self.objects.read(key) if key in self.keys else None
 
     def document(self, key: str, kind: type[R]) -> tuple[R | None, list[Finding]]:
         """The record at `key`, and what is wrong with the document."""
         self.known.add(key)
-        data = self.objects.read(key)
+        data = self.read(key)
         if data is None:
             return None, [Finding("error", key, "is missing")]
         try:
@@ -101,20 +122,18 @@ class Check:
         assert isinstance(record, ScanRecord | CaseRecord | PreparedRecord)
         if path.rsplit("/", 1)[-1] != record.case:
             found.append(Finding("error", path, f"holds the record of case {record.case}"))
-        group = self.objects.read(f"{path}/{GROUP}") or b""
-        metadata = self.objects.read(f"{path}/{ARRAY}/{GROUP}")
+        group = self.read(f"{path}/{GROUP}") or b""
+        metadata = self.read(f"{path}/{ARRAY}/{GROUP}")
         if metadata is None or envelope(group, path).arrays != {ARRAY: bytes_digest(metadata)}:
             return record, [*found, Finding("error", path, "its array's zarr.json is missing or changed")]
         return record, [*found, *self._voxels(path, record)]
 
     def _voxels(self, path: str, record: ScanRecord | CaseRecord | PreparedRecord) -> list[Finding]:
         try:
-            array = read_voxels(self.objects, path, record.digest)
+            array = read_voxels(self.objects, path, record.digest, record.geometry.shape)
         except StoreError as error:
             said = str(error).removeprefix(f"{path}: ").removesuffix("; run `pwsseg verify`")
             return [Finding("error", path, said)]
-        if array.shape != record.geometry.shape:
-            return [Finding("error", path, f"has {array.shape} voxels, its record {record.geometry.shape}")]
         if isinstance(record, CaseRecord):
             stated = {int(k): n for k, n in record.voxels.items() if n}
             counted = {k: n for k, n in histogram(array).items() if k}

@@ -13,11 +13,13 @@ from pwsseg.store.digests import bytes_digest
 from pwsseg.store.layout import AXES
 from pwsseg.store.objects import Objects
 from pwsseg.store.records import FORMAT_VERSION, CaseRecord, Envelope, Record
-from pwsseg.values import UNKNOWN, Geometry, LabelSet, StoreError
+from pwsseg.values import UNKNOWN, Geometry, LabelSet, StoreError, shown
 
 KEY = "pwsseg"
 ARRAY = "0"
 UNSEALED = "0" * 64
+NOT_OURS = (ValueError, KeyError, AttributeError, TypeError, RecursionError)
+"""What looking for a record raises in bytes that are no document of ours."""
 
 R = TypeVar("R", bound=Record)
 
@@ -87,13 +89,13 @@ def _unreadable(data: bytes, key: str) -> StoreError:
     try:
         document = json.loads(data)
         found = document.get("attributes", document)[KEY]
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except NOT_OURS:
         return StoreError(f"{key} has no readable '{KEY}' record; this is not an object of our store")
     try:
         Envelope.model_validate_json(json.dumps(found), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(shown(part)[:80].strip("'") for part in first["loc"])
         message = f"{key} holds a record that can't be read: {where}: {first['msg']}"
         return StoreError(f"{message}; expected store format {FORMAT_VERSION}")
     return StoreError(f"{key} is no JSON document of our store")
@@ -104,9 +106,10 @@ def seal_holds(data: bytes) -> bool:
     try:
         document = json.loads(data)
         seal = document.get("attributes", document)[KEY]["seal"]
-    except (ValueError, KeyError, AttributeError, TypeError):
+        unsealed = data.replace(seal.encode(), UNSEALED.encode())
+    except NOT_OURS:
         return False
-    return isinstance(seal, str) and bytes_digest(data.replace(seal.encode(), UNSEALED.encode())) == seal
+    return bytes_digest(unsealed) == str(seal)
 
 
 def image_metadata(case: str, geometry: Geometry) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pwsseg.store.digests import array_digest
+from pwsseg.store.digests import array_digest, bytes_digest
 from pwsseg.store.documents import ARRAY, read_record
 from pwsseg.store.measures import CHANGED_ORGANS
 from pwsseg.store.objects import Objects
 from pwsseg.store.plain import guess_plain
 from pwsseg.store.records import CaseRecord, LayerRecord, Pin, Published
-from pwsseg.store.tables import read_rows
+from pwsseg.store.tables import manifest_rows
 from pwsseg.store.volumes import GROUP, read_voxels
 from pwsseg.values import StoreError
 
@@ -35,13 +35,19 @@ def case_path(layer: str, case: str) -> str:
 
 
 def read_case(objects: Objects, layer: str, case: str) -> CaseRecord | None:
-    """The commit record of one case, None while there is none."""
-    return read_record(objects, f"{case_path(layer, case)}/{GROUP}", CaseRecord)
+    """The commit record of one case, None while there is none; StoreError when it is another case's."""
+    record = read_record(objects, f"{case_path(layer, case)}/{GROUP}", CaseRecord)
+    if record is not None and record.case != case:
+        raise StoreError(
+            f"{case_path(layer, case)} holds the record of case {record.case}; run `pwsseg verify`"
+        )
+    return record
 
 
 def read_labels(objects: Objects, layer: str, entry: CaseRecord) -> NDArray[np.uint8]:
     """The label volume (z, y, x) that a committed case's record speaks of; StoreError when it is damaged."""
-    return cast(NDArray[np.uint8], read_voxels(objects, case_path(layer, entry.case), entry.digest))
+    path, shape = case_path(layer, entry.case), entry.geometry.shape
+    return cast(NDArray[np.uint8], read_voxels(objects, path, entry.digest, shape))
 
 
 class Layer:
@@ -79,11 +85,14 @@ class Layer:
         return [row["case"] for row in self.manifest("case")]
 
     def manifest(self, *columns: str) -> list[dict[str, Any]]:
-        """The rows of its manifest, by case; all columns, or those named."""
-        data = self._objects.read(f"{layer_path(self.id)}/{MANIFEST}")
+        """The rows of its manifest, by case; all columns, or those named. StoreError when it is damaged."""
+        where = f"{layer_path(self.id)}/{MANIFEST}"
+        data = self._objects.read(where)
         if data is None:
             raise StoreError(f"layer {self.id} has lost its {MANIFEST}; run `pwsseg verify`")
-        return read_rows(data, columns or None)
+        if bytes_digest(data) != self._state.manifest:
+            raise StoreError(f"{where} is not the one that was published; run `pwsseg verify`")
+        return manifest_rows(data, where, columns)
 
     def changes_since(self, other: Layer, organs: Collection[int]) -> dict[str, float]:
         """The share of its organ voxels that changed, of every case whose manifest row counts from `other`.
@@ -120,7 +129,7 @@ class Layer:
         path, shape = case_path(self.id, row["case"]), (row["size_z"], row["size_y"], row["size_x"])
         array = guess_plain(self._objects, f"{path}/{ARRAY}", shape)
         if array is None or array_digest(array) != row["digest"]:
-            return cast(NDArray[np.uint8], read_voxels(self._objects, path, row["digest"]))
+            return cast(NDArray[np.uint8], read_voxels(self._objects, path, row["digest"], shape))
         return array
 
 

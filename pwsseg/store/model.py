@@ -128,7 +128,7 @@ def check_safetensors(path: Path) -> None:
         header = file.read(length) if length <= path.stat().st_size else b""
     try:
         readable = isinstance(json.loads(header), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         readable = False
     if not readable:
         raise StoreError(f"{path} is no safetensors file; weights are kept in no other format")

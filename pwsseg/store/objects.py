@@ -18,9 +18,11 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
 from obstore.store import LocalStore
 
-from pwsseg.store.failures import NO_BUCKET, answer_lost, in_words
+from pwsseg.store.failures import NO_BUCKET, answer_lost, in_words, sentence
 from pwsseg.store.handover import begin_folder, forget_successor, replace_file
+from pwsseg.store.keys import check_key, check_unlinked, link_in, remove_file
 from pwsseg.store.location import Backend, connect
+from pwsseg.values import StoreError
 
 if TYPE_CHECKING:
     import zarr
@@ -48,7 +50,8 @@ UNFINISHED = re.compile(r"#[0-9]+/")
 class Objects:
     """The objects under one location; pickles as the location, so workers open it for themselves.
 
-    `location` is what `located` gives. What goes wrong is a StoreError with one sentence.
+    `location` is what `located` gives. What goes wrong is a StoreError with one sentence; so is a key that
+    would leave the location, by its own name or by a symbolic link (keys.py).
     """
 
     def __init__(self, location: str, backend: Backend | None = None) -> None:
@@ -79,6 +82,7 @@ class Objects:
         A single part may start below 0, counting from the end. A file is read without obstore, which
         takes six times as long for forty parts.
         """
+        self.check(key)
         if isinstance(self._store, LocalStore):
             return _file_parts(Path(self.location, key), spans)
         with in_words(self.location):
@@ -90,6 +94,7 @@ class Objects:
 
     def write(self, key: str, data: bytes | Path) -> None:
         """Put the bytes, or a file's bytes, under `key`; replaces what was there."""
+        self.check(key)
         with in_words(self.location):
             obstore.put(self._store, key, data, use_multipart=False)
 
@@ -102,12 +107,14 @@ class Objects:
 
     def begin(self, key: str, data: bytes) -> bool:
         """The same for the first object of a folder: nobody lists that folder without the object."""
+        self.check(key)
         if isinstance(self._store, LocalStore) and begin_folder(Path(self.location, key), data):
             return True
         return self.create(key, data)
 
     def replace(self, key: str, old: bytes, new: bytes) -> bool:
         """Put `new` under `key` if `old` is there; False, and no change, when that is not so."""
+        self.check(key)
         if isinstance(self._store, LocalStore):
             return replace_file(Path(self.location, key), old, new)
         found = self._read(key)
@@ -117,8 +124,10 @@ class Objects:
 
     def remove(self, key: str) -> None:
         """Delete what is under `key`, if anything."""
-        if isinstance(self._store, LocalStore) and key.endswith(".json"):
-            forget_successor(Path(self.location, key))
+        self.check(key)
+        if isinstance(self._store, LocalStore):
+            self._remove_file(key)
+            return
         with in_words(self.location):
             try:
                 obstore.delete(self._store, key)
@@ -127,6 +136,7 @@ class Objects:
 
     def keys(self, prefix: str) -> dict[str, int]:
         """Every key below the folder `prefix`, with the size of its object in bytes."""
+        self._check_prefix(prefix)
         with in_words(self.location):
             found = obstore.list(self._store, prefix or None, chunk_size=10_000)
             items = (item for batch in found for item in batch)
@@ -139,22 +149,47 @@ class Objects:
 
     def written(self, prefix: str) -> dict[str, datetime]:
         """Every key below the folder `prefix`, with the time of its last put."""
+        self._check_prefix(prefix)
         with in_words(self.location):
             found = obstore.list(self._store, prefix or None, chunk_size=10_000)
             return {item["path"]: item["last_modified"] for batch in found for item in batch}
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly in the folder `prefix`, sorted."""
+        self._check_prefix(prefix)
         with in_words(self.location):
             listed = obstore.list_with_delimiter(self._store, prefix)
         return sorted(path.rsplit("/", 1)[-1] for path in listed["common_prefixes"])
 
     def array(self, path: str) -> zarr.Array[Any]:
         """The Zarr array stored at `path`, to be sliced; reads nothing but its metadata."""
+        self.check(f"{path}/c")
         import zarr  # here, for the reason that layout.py gives
         from zarr.storage import ObjectStore
 
         return zarr.open_array(ObjectStore(self._store, read_only=True), path=path, mode="r", zarr_format=3)
+
+    def link(self, key: str) -> str | None:
+        """The symbolic link on the way to an object, as a key, which keeps it from being used; else None."""
+        return link_in(self.location, key) if isinstance(self._store, LocalStore) else None
+
+    def check(self, key: str) -> None:
+        """StoreError when the key is none, or a symbolic link keeps it from being used."""
+        check_key(key)
+        if isinstance(self._store, LocalStore):
+            check_unlinked(self.location, key)
+
+    def _check_prefix(self, prefix: str) -> None:
+        if prefix:
+            self.check(prefix)
+
+    def _remove_file(self, key: str) -> None:
+        if key.endswith(".json"):
+            forget_successor(Path(self.location, key))
+        try:
+            remove_file(self.location, key)
+        except OSError as error:
+            raise StoreError(sentence(self.location, error)) from error
 
     def _ranges(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         if spans[0][0] < 0:
@@ -165,6 +200,7 @@ class Objects:
 
     def _read(self, key: str) -> tuple[bytes, str | None] | None:
         """The bytes under `key` and their ETag."""
+        self.check(key)
         with in_words(self.location):
             try:
                 found = obstore.get(self._store, key)
@@ -175,6 +211,7 @@ class Objects:
 
     def _put_if(self, key: str, data: bytes | Path, *, mode: Any) -> bool:
         """A conditional put; sent again when its answer was lost or the refusal was about nothing."""
+        self.check(key)
         for attempt in range(ATTEMPTS):
             with in_words(self.location):
                 try:

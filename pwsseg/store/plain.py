@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from math import prod
 
 import google_crc32c
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from pwsseg.store.layout import CHUNK
 from pwsseg.store.objects import Objects
+from pwsseg.store.shards import MOST_SAVED
 
 CODECS = ["bytes", "zstd", "crc32c"]
 CHECKSUM_BYTES = 4
@@ -45,6 +47,8 @@ def _decoded(chunk: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     packed, checksum = chunk[:-CHECKSUM_BYTES], int.from_bytes(chunk[-CHECKSUM_BYTES:], "little")
     if google_crc32c.value(packed) != checksum:
         raise ValueError("its checksum doesn't hold")
+    if prod(shape) > MOST_SAVED * len(chunk):
+        raise ValueError("its chunk is too small to hold them")
     array = np.empty(shape, np.uint8)
     Zstd().decode(packed, array)
     return array
@@ -63,6 +67,6 @@ def _plain_shape(metadata: bytes) -> tuple[int, ...] | None:
             and array["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
             and not array["storage_transformers"]
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return tuple(shape) if plain else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import cast
 
 import numpy as np
@@ -51,9 +52,8 @@ class PreparedCache:
     def read(self, case: str) -> tuple[NDArray[np.float16], Geometry]:
         """The volume (z, y, x) and its grid; StoreError when it is not there or damaged."""
         record = self._there(case)
-        return cast(
-            NDArray[np.float16], read_voxels(self._objects, self._path(case), record.digest)
-        ), record.geometry
+        array = read_voxels(self._objects, self._path(case), record.digest, record.geometry.shape)
+        return cast(NDArray[np.float16], array), record.geometry
 
     def read_window(self, case: str, window: Window) -> NDArray[np.float16]:
         """The voxels of one window, reading only the chunks that it touches."""
@@ -67,7 +67,10 @@ class PreparedCache:
         return f"prepared/{self.recipe}/{case}"
 
     def _record(self, case: str) -> PreparedRecord | None:
-        return read_record(self._objects, f"{self._path(case)}/{GROUP}", PreparedRecord)
+        """None for a damaged one, too: it is made again, as one that was never there."""
+        with suppress(StoreError):
+            return read_record(self._objects, f"{self._path(case)}/{GROUP}", PreparedRecord)
+        return None
 
     def _there(self, case: str) -> PreparedRecord:
         record = self._record(case)

@@ -92,6 +92,8 @@ def collect(store: Store, *, dry_run: bool = False) -> Collected:
             collected.needed.append((record, needing))
             continue
         collected.deleted.append(record)
+        for key in keys:
+            store.objects.check(key)
         if not dry_run:
             keep_retirement(store.objects, record.model_copy(update={"deleted": record.deleted or now()}))
             for key in sorted(keys, key=lambda k: not k.endswith(f"/{GROUP}")):  # commit records first

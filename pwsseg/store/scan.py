@@ -48,7 +48,8 @@ class Scan:
 
     def read(self) -> NDArray[np.int16]:
         """The volume (z, y, x), Hounsfield units; StoreError when it is damaged."""
-        return cast(NDArray[np.int16], read_voxels(self._objects, scan_path(self.case), self.digest))
+        path, shape = scan_path(self.case), self.geometry.shape
+        return cast(NDArray[np.int16], read_voxels(self._objects, path, self.digest, shape))
 
 
 def scan_records(objects: Objects) -> list[ScanRecord]:
@@ -63,4 +64,6 @@ def open_scan(objects: Objects, case: str) -> Scan:
     record = read_record(objects, f"{scan_path(case)}/{GROUP}", ScanRecord)
     if record is None:
         raise StoreError(f"the store has no scan of case {case!r}; `pwsseg cases` lists those it has")
+    if record.case != case:
+        raise StoreError(f"{scan_path(case)} holds the record of case {record.case}; run `pwsseg verify`")
     return Scan(objects, record)

@@ -10,7 +10,7 @@ from pwsseg.store.documents import plain_bytes, read_record
 from pwsseg.store.layer import Layer
 from pwsseg.store.objects import Objects
 from pwsseg.store.records import ScoresRecord
-from pwsseg.store.tables import read_rows, scores_bytes
+from pwsseg.store.tables import is_score, read_rows, scores_bytes
 from pwsseg.values import StoreError
 
 
@@ -42,4 +42,4 @@ def read_scores(objects: Objects, layer: Layer, reference: Layer) -> list[dict[s
     table = objects.read(f"{key}.parquet")
     if table is None or bytes_digest(table) != record.table:
         raise StoreError(f"the scores {key} are damaged or half written; run jobs/evaluate.py again")
-    return read_rows(table)
+    return read_rows(table, where=f"{key}.parquet", fits=is_score)

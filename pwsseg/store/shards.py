@@ -21,6 +21,8 @@ import numpy as np
 from numcodecs import Blosc, Zstd
 from numpy.typing import NDArray
 
+MOST_SAVED = 1 << 15
+"""Zstandard packs 128 KiB of one value into four bytes, and no codec of ours packs better."""
 CHECKSUM = 4
 """Bytes of a crc32c, little-endian, behind each chunk and behind the index."""
 INTACT = google_crc32c.value(bytes(CHECKSUM))
@@ -70,9 +72,17 @@ class Shard:
         voxels = np.empty([w.stop - w.start for w in window], self.dtype)
         chunk = np.empty(self.chunk, self.dtype)
         for packed, (_, length), cuts in zip(fetch(touched), touched, product(*axes), strict=True):
-            self.codec.decode(_opened(packed, length - CHECKSUM, "a chunk"), out=chunk)
+            intact = _opened(packed, length - CHECKSUM, "a chunk")
+            if chunk.nbytes > MOST_SAVED * length or self._stated(packed) != chunk.nbytes:
+                raise ValueError("a chunk holds another number of voxels than the array's zarr.json says")
+            self.codec.decode(intact, out=chunk)
             voxels[tuple(cut[2] for cut in cuts)] = chunk[tuple(cut[1] for cut in cuts)]
         return voxels
+
+    def _stated(self, packed: bytes) -> int:
+        """How many bytes a chunk says that it holds; Blosc alone says so in a place of its own."""
+        said = int.from_bytes(packed[4:8], "little")
+        return said if isinstance(self.codec, Blosc) else prod(self.chunk) * self.dtype.itemsize
 
     def _chunk(self, array: NDArray[Any], place: tuple[int, ...]) -> NDArray[Any]:
         part = array[tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, self.chunk, strict=True))]

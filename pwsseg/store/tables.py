@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pwsseg.store.measures import CHANGED, CHANGED_ORGANS
 from pwsseg.store.records import CaseRecord
-from pwsseg.values import UNKNOWN
+from pwsseg.values import UNKNOWN, StoreError, shown
+from pwsseg.values.ids import CASE_ID
 
 Row = dict[str, Any]
+NEVER_NULL = (
+    "case",
+    "digest",
+    "scan",
+    "annotated_classes",
+    "size_z",
+    "size_y",
+    "size_x",
+    "voxel_ml",
+    "seconds",
+)
+CHECK = "run `pwsseg verify`"
 
 
 def manifest_bytes(cases: Sequence[CaseRecord], classes: Sequence[int]) -> bytes:
@@ -49,21 +62,46 @@ def table_bytes(rows: Sequence[Row], classes: Sequence[int], changes: Sequence[s
     """The rows of a manifest as Parquet, with the column types stated even when there is no row."""
     import pyarrow as pa
 
-    text, count = pa.string(), pa.int64()
-    schema = pa.schema(
-        [
-            *((name, text) for name in ("case", "digest", "scan")),
-            ("annotated_classes", pa.list_(pa.uint8())),
-            *((name, count) for name in ("size_z", "size_y", "size_x")),
-            ("voxel_ml", pa.float64()),
-            *((f"voxels_{i}", count) for i in classes),
-            ("voxels_unknown", count),
-            *((name, count) for name in changes),
-            ("seconds", pa.float64()),
-            ("notes", pa.list_(text)),
-        ]
-    )
+    voxels = [*(f"voxels_{i}" for i in classes), "voxels_unknown"]
+    names = [*MANIFEST_COLUMNS[:8], *voxels, *changes, *MANIFEST_COLUMNS[8:]]
+    schema = pa.schema([(name, _manifest_type(name)) for name in names])
     return _parquet(pa.Table.from_pylist(list(rows), schema=schema))
+
+
+MANIFEST_COLUMNS = (
+    *("case", "digest", "scan", "annotated_classes", "size_z", "size_y", "size_x", "voxel_ml"),
+    *("seconds", "notes"),
+)
+"""The columns that every manifest has, beside its voxels; those stand between the two rows."""
+
+
+def _manifest_type(name: str) -> Any:
+    import pyarrow as pa
+
+    types = {
+        **dict.fromkeys(("case", "digest", "scan"), pa.string()),
+        **dict.fromkeys(("voxel_ml", "seconds"), pa.float64()),
+        "annotated_classes": pa.list_(pa.uint8()),
+        "notes": pa.list_(pa.string()),
+    }
+    return types.get(name, pa.int64())
+
+
+def manifest_rows(data: bytes, where: str, columns: Sequence[str] = ()) -> list[Row]:
+    """The rows of a manifest's bytes, all columns or those named; StoreError names `where` when it is none.
+
+    Its cases become folders and file names, so none is taken that is no case id.
+    """
+    rows = read_rows(data, columns or None, where=where, fits=lambda name, kind: kind == _manifest_type(name))
+    wanted = set(columns or MANIFEST_COLUMNS)
+    for row in rows:
+        if not wanted <= row.keys() or None in (row[name] for name in NEVER_NULL if name in row):
+            raise StoreError(f"{where} is no manifest of a layer: columns or values are missing; {CHECK}")
+        if any(row.get(f"voxels_{i}", 0) is None for i in row.get("annotated_classes", ())):
+            raise StoreError(f"{where} states classes that it does not count; {CHECK}")
+        if "case" in row and not CASE_ID.fullmatch(row["case"]):
+            raise StoreError(f"{where} names {shown(row['case'])}, which is no case id; {CHECK}")
+    return rows
 
 
 SCORE_COLUMNS = {
@@ -97,14 +135,39 @@ def scores_bytes(rows: Sequence[Row]) -> bytes:
     return _parquet(pa.Table.from_pylist(list(rows), schema=pa.schema(types)))
 
 
-def read_rows(data: bytes, columns: Sequence[str] | None = None) -> list[Row]:
-    """The rows of a Parquet file's bytes, all columns or those named."""
+def is_score(name: str, kind: Any) -> bool:
+    """Whether a column of scores holds what its name says; the first stores had wider integers."""
+    import pyarrow.types as pt
+
+    checks = {"string": pt.is_string, "float64": pt.is_floating}
+    return name in SCORE_COLUMNS and bool(checks.get(SCORE_COLUMNS[name], pt.is_integer)(kind))
+
+
+def read_rows(
+    data: bytes,
+    columns: Sequence[str] | None = None,
+    *,
+    where: str = "a table of the store",
+    fits: Callable[[str, Any], bool] | None = None,
+) -> list[Row]:
+    """The rows of a Parquet file's bytes, all columns or those named.
+
+    StoreError names `where` when that can't be read, or a column's Arrow type does not fit its name.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # not read_table: it imports pyarrow.dataset, which takes longer than a command that reads one manifest
-    file = pq.ParquetFile(pa.BufferReader(data))
-    rows: list[Row] = file.read(columns=None if columns is None else list(columns)).to_pylist()
+    try:
+        # not read_table: it imports pyarrow.dataset, which takes longer than reading a manifest
+        file = pq.ParquetFile(pa.BufferReader(data))
+        table = file.read(columns=None if columns is None else list(columns))
+        rows: list[Row] = table.to_pylist()
+    except Exception as error:  # pyarrow has a dozen ways to say that bytes are damaged
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise StoreError(f"{where} can't be read as Parquet ({reason}); {CHECK}") from error
+    strange = [f.name for f in table.schema if fits and not fits(f.name, f.type)]
+    if strange or len(set(table.column_names)) < len(table.column_names):
+        raise StoreError(f"{where} has columns of another type or name ({shown(strange)}); {CHECK}")
     return rows
 
 

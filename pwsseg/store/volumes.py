@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -17,8 +18,8 @@ from pwsseg.store.layout import CHUNK, Purpose, encode
 from pwsseg.store.objects import Objects
 from pwsseg.store.plain import read_plain
 from pwsseg.store.records import CaseRecord, PreparedRecord, ScanRecord
-from pwsseg.store.shards import parts_of, shard_of
-from pwsseg.values import StoreError, Window
+from pwsseg.store.shards import MOST_SAVED, parts_of, shard_of
+from pwsseg.values import StoreError, Window, shown
 
 GROUP = "zarr.json"
 
@@ -65,9 +66,9 @@ def keep_array(
     return array, encoded[metadata]
 
 
-def read_voxels(objects: Objects, path: str, digest: str) -> NDArray[Any]:
-    """The whole volume (z, y, x); StoreError when it is damaged or hasn't the digest that its record says."""
-    array = _decoded(objects, path, window=None)
+def read_voxels(objects: Objects, path: str, digest: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The whole volume (z, y, x); StoreError when it is damaged, or not what its record says."""
+    array = _decoded(objects, path, window=None, shape=shape)
     if array_digest(array) != digest:
         raise StoreError(f"{path}: the stored voxels are not those of its record; run `pwsseg verify`")
     return array
@@ -78,9 +79,13 @@ def read_window(objects: Objects, path: str, window: Window) -> NDArray[Any]:
     return _decoded(objects, path, window=window)
 
 
-def _decoded(objects: Objects, path: str, *, window: Window | None) -> NDArray[Any]:
+def _decoded(
+    objects: Objects, path: str, *, window: Window | None, shape: tuple[int, ...] | None = None
+) -> NDArray[Any]:
     try:
-        return read_array(objects, path, window)
+        return read_array(objects, path, window, shape)
+    except StoreError:
+        raise
     except BaseError as error:  # not damage: the store can't be reached
         raise StoreError(sentence(objects.location, error)) from error
     except Exception as error:  # each codec has its own way to say that bytes are damaged
@@ -90,16 +95,26 @@ def _decoded(objects: Objects, path: str, *, window: Window | None) -> NDArray[A
         ) from error
 
 
-def read_array(objects: Objects, path: str, window: Window | None = None) -> NDArray[Any]:
-    """The voxels of the array in the group at `path`; whatever is wrong with them is raised as it comes."""
+def read_array(
+    objects: Objects, path: str, window: Window | None = None, shape: tuple[int, ...] | None = None
+) -> NDArray[Any]:
+    """The voxels of the array in the group at `path`; whatever is wrong with them is raised as it comes.
+
+    Where `shape` says how many there must be, no memory is taken for others.
+    """
     metadata = objects.read(f"{path}/{ARRAY}/{GROUP}")
     if metadata is not None:
+        stated = json.loads(metadata)["shape"]
+        if shape is not None and stated != list(shape):
+            raise ValueError(f"they are {shown(stated)}, where the record says {list(shape)}")
         ours = _sharded(objects, f"{path}/{ARRAY}/{CHUNK}", metadata, window)
         if ours is None and window is None:
             ours = read_plain(objects, f"{path}/{ARRAY}", metadata)
         if ours is not None:
             return ours
     array = objects.array(f"{path}/{ARRAY}")
+    if array.nbytes > MOST_SAVED * sum(objects.keys(f"{path}/{ARRAY}").values()):
+        raise ValueError("its objects are too small to hold them")
     return np.asarray(array[:] if window is None else array[window.slices])
 
 

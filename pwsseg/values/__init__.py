@@ -1,6 +1,14 @@
 """Immutable values that every room may know: places, label sets, windows, errors."""
 
-from pwsseg.values.errors import DivergedError, InputError, PwssegError, SettingsError, StoreError
+from pwsseg.values.errors import (
+    DivergedError,
+    InputError,
+    PwssegError,
+    SettingsError,
+    StoreError,
+    shown,
+    word,
+)
 from pwsseg.values.geometry import Geometry
 from pwsseg.values.labels import FLARE23, UNKNOWN, LabelClass, LabelSet
 from pwsseg.values.orientation import Orientation, orientation_of, oriented
@@ -21,4 +29,6 @@ __all__ = [
     "Window",
     "orientation_of",
     "oriented",
+    "shown",
+    "word",
 ]

@@ -4,6 +4,9 @@ Jobs and the command line print these sentences and exit with 1; anything else i
 traceback.
 """
 
+SHOWN = 120
+"""Letters of a value that a sentence repeats: a file may hold one of any length."""
+
 
 class PwssegError(Exception):
     """Base of every error that is meant to be read by the person who ran the command."""
@@ -23,3 +26,14 @@ class StoreError(PwssegError):
 
 class DivergedError(PwssegError):
     """A training's loss is no number; from the same checkpoint it would be so again."""
+
+
+def shown(value: object) -> str:
+    """A value as a sentence repeats it: its `repr`, cut where that is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def word(text: str) -> str:
+    """A word of a file as it stands, if it is one; else as `shown` has it."""
+    return text if text.isalnum() and len(text) <= SHOWN else shown(text)

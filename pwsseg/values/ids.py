@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pwsseg.values.errors import InputError
+from pwsseg.values.errors import InputError, shown
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """The whole id must match, so no id can climb out of a folder, hide as a dot file or hold a space."""
@@ -14,7 +14,7 @@ def check_case_id(case: str) -> str:
     """`case` itself; InputError when it is no case id."""
     if not CASE_ID.fullmatch(case):
         raise InputError(
-            f"{case!r} is no case id: expected 1 to 64 letters, digits, '.', '_' or '-', the first of them "
-            "a letter or digit; rename the file or folder"
+            f"{shown(case)} is no case id: expected 1 to 64 letters, digits, '.', '_' or '-', the first of "
+            "them a letter or digit; rename the file or folder"
         )
     return case
