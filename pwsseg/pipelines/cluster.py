@@ -29,6 +29,8 @@ class Resources(NamedTuple):
     cpus: int
     gpus: int
     memory_gb: float
+    nodes: int = 1
+    """Machines that have CPUs."""
 
     @property
     def devices(self) -> int:
@@ -37,10 +39,13 @@ class Resources(NamedTuple):
 
     @property
     def device_options(self) -> dict[str, float]:
-        """What such an actor asks Ray for: together they leave one CPU free, which reads and writes."""
+        """What such an actor asks Ray for: together they leave as many CPUs free as there are nodes.
+
+        So some node has a whole one, however the actors lie; a whole one is what reading and writing ask for.
+        """
         if self.gpus:
             return {"num_gpus": 1, "num_cpus": 0}
-        return {"num_cpus": 100 * (self.cpus - 1) // self.cpus / 100}
+        return {"num_cpus": 100 * (self.cpus - self.nodes) // self.cpus / 100}
 
 
 @contextmanager
@@ -181,8 +186,10 @@ def _resources() -> Resources:
     import ray
 
     total = ray.cluster_resources()
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     return Resources(
         cpus=int(total.get("CPU", 1)),
         gpus=int(total.get("GPU", 0)),
         memory_gb=float(total.get("memory", 0)) / 1e9,
+        nodes=max(1, len(nodes)),
     )
