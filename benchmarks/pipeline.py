@@ -108,7 +108,7 @@ def run(location: Path, settings: RoundSettings, *, devices: int, seconds_a_wind
     longest_first = sorted(store.cases(), key=lambda case: -store.scan(case).geometry.voxels)
     device = {"settings": settings.prediction, "seconds_a_window": seconds_a_window}
     stages = [
-        Stage(load_prepared, {"location": store.location, "recipe": settings.recipe}),
+        Stage(load_prepared, {"location": store.location, "settings": settings}),
         Stage(Device, device, device=True),
         Stage(write_layer, {"draft": draft, "since": None, "settings": settings.prediction}),
     ]

@@ -20,9 +20,11 @@ from pwsseg.pipelines.needs import check_needs
 from pwsseg.pipelines.predict import predict_layer
 from pwsseg.pipelines.prepare import prepare_scans
 from pwsseg.pipelines.progress import say
+from pwsseg.pipelines.publish import goes_without
 from pwsseg.pipelines.representatives import choose_representatives
 from pwsseg.pipelines.sources import pin_sources
 from pwsseg.pipelines.train import train_model
+from pwsseg.pipelines.unreadable import pin_readable
 from pwsseg.rounds import RoundSettings, load_round, round_names
 from pwsseg.store import Layer, Store
 
@@ -30,19 +32,27 @@ JOBS = Path(__file__).resolve().parent
 
 
 def run_round(
-    store: Store, settings: RoundSettings, resources: Resources, *, accept_drift: str | None = None
+    store: Store,
+    settings: RoundSettings,
+    resources: Resources,
+    *,
+    accept_drift: str | None = None,
+    allow_missing: bool = False,
 ) -> Layer:
     """One round of Algorithm 1, from published layers to a new published layer."""
     before = {r.id for r in store.layers()}
-    sources = pin_sources(store, settings)
-    sources = choose_representatives(store, sources, resources)
-    targets = fuse_targets(store, sources, resources)
+    pinned = pin_readable(store, settings, resources) if allow_missing else pin_sources(store, settings)
+    sources = choose_representatives(store, pinned, resources)
+    targets = fuse_targets(store, sources, resources, allow_missing=allow_missing)
     sources = in_boxes(store, sources, targets, resources)
     prepare_scans(store, sources, resources)
     model = train_model(store, sources, targets, resources)
-    layer = predict_layer(store, sources, model, resources, accept_drift=accept_drift)
+    layer = predict_layer(
+        store, sources, model, resources, accept_drift=accept_drift, allow_missing=allow_missing
+    )
     if layer.id in before:
-        say(f"{settings.name}: nothing to do, {layer.id} has these pins already (digest {layer.digest[:12]})")
+        there = f"{layer.id} has these pins already (digest {layer.digest[:12]})"
+        say(f"{settings.name}: nothing to do, {there}{goes_without(layer)}")
     return layer
 
 
@@ -67,6 +77,11 @@ def main() -> int:
         help="publish labels that drifted beyond the round's limits, with this reason in their record",
     )
     parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="publish without the cases that fail; they stand in the layer's record, each with its reason",
+    )
+    parser.add_argument(
         "--tensorboard", metavar="DIR", type=Path, help="write the training curves for TensorBoard, too"
     )
     add_store(parser)
@@ -83,7 +98,13 @@ def main() -> int:
         for settings in rounds:
             check_needs(settings, resources)
             say(f"{settings.name}: {settings.science.about}")
-            run_round(store, settings, resources, accept_drift=given.accept_drift)
+            run_round(
+                store,
+                settings,
+                resources,
+                accept_drift=given.accept_drift,
+                allow_missing=given.allow_missing,
+            )
     return 0
 
 

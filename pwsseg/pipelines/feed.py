@@ -22,6 +22,7 @@ import torch
 from pwsseg.arrays.patches import Patch, TrainingCase, class_places, cut_patch, endless
 from pwsseg.arrays.resampling import resample_labels
 from pwsseg.networks.supervision import Batch
+from pwsseg.pipelines.prepare import read_prepared
 from pwsseg.store import Store
 from pwsseg.values import orientation_of, oriented
 
@@ -104,7 +105,7 @@ class PatchFeed:
         return self._cache[case]
 
     def _read(self, case: str) -> TrainingCase:
-        volume, geometry = self._store.prepared(self._settings.recipe).read(case)
+        volume, geometry, _ = read_prepared(self._store, case, self._settings)
         classes = self._settings.science.classes
         image = torch.from_numpy(volume.astype(np.float32))
         if case in self._plan.unlabelled:

@@ -22,13 +22,17 @@ from pwsseg.store.digests import code_digest
 from pwsseg.values import FLARE23
 
 
-def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
+def fuse_targets(
+    store: Store, sources: Sources, resources: Resources, *, allow_missing: bool = False
+) -> Layer:
     """Write and publish the round's targets; the same pins give the layer that is already there."""
     pins = target_pins(sources)
     if existing := store.published(pins):
         return existing
     for case, why in sources.left_out.items():
         say(f"  {case} is left out of training: it {why}")
+    for case in sorted(sources.absent & sources.kinds.keys()):
+        say(f"  {case} is missing in a layer before: only its annotation, if any, is learnt from")
     for label in sources.unheard:
         say(f"  {FLARE23[label].name} ({label}) is left out: no case that is learnt from speaks about it")
     chosen, notes = select(sources, resources)
@@ -40,7 +44,7 @@ def fuse_targets(store: Store, sources: Sources, resources: Resources) -> Layer:
         resources=resources,
         progress=Progress(f"{sources.settings.name} · fuse", len(waiting)),
     )
-    return publish(draft, chosen, items, notes=notes)
+    return publish(draft, chosen, items, notes=notes, allow_missing=allow_missing)
 
 
 def target_pins(sources: Sources) -> FusionPins:

@@ -43,7 +43,7 @@ def check_drift(
     before = sources.pseudo or _last(store, sources.settings.name)
     if limits is None or before is None:
         return None
-    cases = sorted(set(before.cases()) & set(sources.predicted))
+    cases = sorted(set(before.cases()) & set(sources.predicted) & draft.committed())
     items = over_cases(
         [Item(c, {"held_out": c in sources.validation}) for c in cases],
         [Stage(_measure, {"proof": draft.proof(), "before": before, "annotation": sources.annotation})],

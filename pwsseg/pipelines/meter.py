@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 from pwsseg.pipelines.progress import Progress
 from pwsseg.values import SettingsError
@@ -32,10 +33,9 @@ class EpochMeter:
     """
 
     def __init__(self, name: str, epochs: int, *, run: str) -> None:
-        import ray
         from tensorboardX import SummaryWriter
 
-        self.actor = ray.remote(num_cpus=0)(_Rows).remote()
+        self.actor = _beside_driver(_Rows)
         self._progress = Progress(f"{name} · train", epochs, unit="epochs")
         self._boards = [SummaryWriter(str(folder / run)) for folder in _boards]
         self._ended = threading.Event()
@@ -66,6 +66,16 @@ class EpochMeter:
                 for name, value in row.items():
                     if name != "epoch":
                         board.add_scalar(f"train/{name}", value, int(row["epoch"]))
+
+
+def _beside_driver(kind: type) -> Any:
+    """An actor on the driver's own node, so that no other takes it along; it comes again when killed."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lasting = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+    return lasting(kind).remote()
 
 
 class _Rows:

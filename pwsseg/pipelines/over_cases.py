@@ -3,8 +3,9 @@
     outcomes = over_cases(rows, [Stage(load), Stage(Predictor, device=True), Stage(write)], progress=...)
 
 A row is one case: {case, fields..., volume}. A function gets a row and returns it changed; what it raises
-becomes the row's error and later stages pass the row by. A process that dies is tried once more; a row
-that never comes back is an error too. So every case that went in comes out, done or with a reason.
+becomes the row's error and later stages pass the row by. A process that dies is tried once more; rows that
+don't come back are sent again, since a dying node may take a case and its second try along; a row that never
+comes back is an error too. So every case that went in comes out, done or with a reason.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from pwsseg.values import PwssegError, StoreError
 
 Work = Callable[["Item"], "Item"]
 
+PASSES = 2
+"""How often a row is sent; each time a process that dies with it is tried once more."""
 NOTHING = np.zeros((0, 0, 0), dtype=np.float16)
 
 
@@ -59,12 +62,13 @@ def over_cases(
     if not waiting:
         return []
     done = []
-    for item in _run(list(waiting.values()), stages, resources):
-        progress.step(failed=bool(item.error), windows=waiting.pop(item.case).windows)
-        done.append(item)
+    for _ in range(PASSES):
+        for item in _run(list(waiting.values()), stages, resources) if waiting else ():
+            progress.step(failed=bool(item.error), windows=waiting.pop(item.case).windows)
+            done.append(item)
     for item in waiting.values():
         progress.step(failed=True, windows=item.windows)
-        item.error = "its process died twice (out of memory, or a reader that crashes); look at the scan"
+        item.error = "its process died every time (out of memory, or a reader that crashes); look at the scan"
         done.append(item)
     progress.close()
     return done

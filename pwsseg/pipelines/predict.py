@@ -23,24 +23,35 @@ from pwsseg.pipelines.labeller import expected_windows, load_labeller, post_proc
 from pwsseg.pipelines.memory_meter import MemoryMeter
 from pwsseg.pipelines.models import AnyModel, coarse_of
 from pwsseg.pipelines.over_cases import Item, Stage, over_cases
-from pwsseg.pipelines.prepare import prepared_scan
+from pwsseg.pipelines.prepare import prepared_scan, read_prepared
 from pwsseg.pipelines.progress import Progress, say
 from pwsseg.pipelines.publish import publish
 from pwsseg.pipelines.selection import measured_changes
 from pwsseg.pipelines.sources import Sources
+from pwsseg.rounds import RoundSettings
 from pwsseg.store import Layer, LayerDraft, Model, PredictionPins, Store
 from pwsseg.store.digests import code_digest
 from pwsseg.store.layer import SINCE
 from pwsseg.values import FLARE23, Geometry
 
+REMADE = "its prepared scan was damaged and was made again"
+"""Note of a case whose prepared scan could not be read."""
+
 
 def predict_layer(
-    store: Store, sources: Sources, model: Model, resources: Resources, *, accept_drift: str | None = None
+    store: Store,
+    sources: Sources,
+    model: Model,
+    resources: Resources,
+    *,
+    accept_drift: str | None = None,
+    allow_missing: bool = False,
 ) -> Layer:
     """Predict and publish a round's layer; the same pins give the layer that is already there.
 
     Cases with a commit record are done; the others are predicted, in whatever run that is.
-    Labels that drift beyond the round's limits are published only with a reason in `accept_drift`.
+    Labels that drift beyond the round's limits are published only with a reason in `accept_drift`, and only
+    with `allow_missing` is a layer published without the cases that failed.
     """
     settings = sources.settings
     pins = layer_pins(sources, model)
@@ -59,7 +70,7 @@ def predict_layer(
         [
             Stage(load_scan, {"location": store.location})
             if settings.box
-            else Stage(load_prepared, {"location": store.location, "recipe": settings.recipe}),
+            else Stage(load_prepared, {"location": store.location, "settings": settings}),
             Stage(Predictor, {"model": model}, device=True),
             Stage(write_layer, {"draft": draft, "since": sources.pseudo, "settings": prediction}),
         ],
@@ -67,7 +78,15 @@ def predict_layer(
         progress=Progress(f"{settings.name} · predict", len(waiting), windows=sum(windows.values())),
     )
     gate = partial(check_drift, store, draft, sources, resources, accept=accept_drift)
-    return publish(draft, sources.predicted, items, gate=gate)
+    return publish(
+        draft,
+        sources.predicted,
+        items,
+        gate=gate,
+        notes=tuple(f"{i.case}: {REMADE}" for i in items if i.fields.get("remade")),
+        absent=sources.missing,
+        allow_missing=allow_missing,
+    )
 
 
 def layer_pins(sources: Sources, model: Model) -> PredictionPins:
@@ -142,11 +161,13 @@ class Predictor:
         item.volume = self._labeller.labels(item.volume, native, window)
 
 
-def load_prepared(item: Item, *, location: str, recipe: str) -> Item:
+def load_prepared(item: Item, *, location: str, settings: RoundSettings) -> Item:
     """Give an item its prepared volume."""
     began = perf_counter()
     store = Store.open(location)
-    item.volume, _ = store.prepared(recipe).read(item.case)
+    item.volume, _, remade = read_prepared(store, item.case, settings)
+    if remade:
+        item.fields["notes"] = [REMADE]
     item.fields["geometry"] = store.scan(item.case).geometry.model_dump(mode="json")
     item.fields["seconds"] = {"read": perf_counter() - began}
     return item
@@ -177,7 +198,7 @@ def write_layer(item: Item, *, draft: LayerDraft, since: Layer | None, settings:
         notes=item.fields.get("notes", ()),
         measures=item.fields.get("measures", {}) | changes,
     )
-    return Item(item.case, {"seconds": seconds})
+    return Item(item.case, {"seconds": seconds, "remade": REMADE in item.fields.get("notes", ())})
 
 
 def _load_file(item: Item, *, settings: PredictionSettings) -> Item:

@@ -44,8 +44,24 @@ def prepare_scans(store: Store, sources: Sources, resources: Resources) -> None:
     if failed:
         raise StoreError(
             f"{len(failed)} scans can't be prepared, first {failed[0].case}: {failed[0].error}; "
-            f"run `pwsseg verify` on the store"
+            f"run `pwsseg verify` on the store, or go without them by --allow-missing"
         )
+
+
+def read_prepared(store: Store, case: str, settings: RoundSettings) -> tuple[np.ndarray, Geometry, bool]:
+    """A prepared scan (z, y, x), its grid, and whether it had to be made again because it was damaged.
+
+    Only reading finds damaged voxels, so they are made again by whoever meets them, wherever that is.
+    """
+    cache = store.prepared(settings.recipe)
+    try:
+        return *cache.read(case), False
+    except StoreError:
+        with torch.random.fork_rng():  # building the finder must not change what a training draws next
+            _prepare_one(
+                Item(case), location=store.location, settings=settings, finder=_finder(store, settings)
+            )
+        return *cache.read(case), True
 
 
 def prepared_scan(
@@ -85,13 +101,16 @@ class _Preparer:
     """`_prepare_one` with the coarse network on its device."""
 
     def __init__(self, *, location: str, settings: RoundSettings) -> None:
-        box = settings.box
-        assert box is not None
-        self._finder = AbdomenFinder(Store.open(location).model(box.coarse), margin_mm=box.margin_mm)
+        self._finder = _finder(Store.open(location), settings)
         self._location, self._settings = location, settings
 
     def __call__(self, item: Item) -> Item:
         return _prepare_one(item, location=self._location, settings=self._settings, finder=self._finder)
+
+
+def _finder(store: Store, settings: RoundSettings) -> AbdomenFinder | None:
+    box = settings.box
+    return AbdomenFinder(store.model(box.coarse), margin_mm=box.margin_mm) if box else None
 
 
 def _window(

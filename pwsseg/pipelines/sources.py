@@ -5,7 +5,9 @@ sources = pin_sources(store, settings)     # refuses when a parent is not publis
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pwsseg.arrays.fusion import known_classes
@@ -45,6 +47,10 @@ class Sources:
     """Classes of the round that nobody speaks about in any case that it learns from: left out of it."""
     passed_over: frozenset[str] = frozenset()
     """Unlabelled cases that others represent."""
+    absent: frozenset[str] = frozenset()
+    """Cases that a prediction among the parents was published without: no pseudo labels speak about them."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Cases that the round goes without since their scans can't be read, each with the reason."""
 
     @property
     def parents(self) -> tuple[Pin, ...]:
@@ -65,8 +71,12 @@ class Sources:
     @property
     def predicted(self) -> list[str]:
         """Cases that the round predicts: the kinds it names, and the held-out ones."""
-        wanted = [c for c, kind in self.kinds.items() if kind in self.settings.science.predicts]
-        return sorted({*wanted, *self.validation})
+        return [c for c in self._wanted if c not in self.unreadable]
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Cases that the round would predict if their scans could be read, each with the reason."""
+        return {c: why for c, why in self.unreadable.items() if c in self._wanted}
 
     def is_fused(self, case: str) -> bool:
         """Whether pseudo labels fill what the annotation leaves open."""
@@ -86,9 +96,24 @@ class Sources:
             said["left_out"] = self.left_out
         if self.described_by:
             said["described_by"] = self.described_by.pin.model_dump()
+        if self.unreadable:
+            said["unreadable"] = sorted(self.unreadable)
         return said
 
+    @property
+    def _wanted(self) -> list[str]:
+        wanted = [c for c, kind in self.kinds.items() if kind in self.settings.science.predicts]
+        return sorted({*wanted, *self.validation})
+
     def _role(self, case: str) -> str:
+        if case in self.unreadable:
+            return "dropped"
+        role = self._stated_role(case)
+        if role != "fused" or case not in self.absent:
+            return role
+        return "annotated" if self.annotated[case] else "dropped"
+
+    def _stated_role(self, case: str) -> str:
         roles = self.settings.science.cases
         kind = self.kinds[case]
         if kind == "partial" and not set(roles.partial_needs) <= self.annotated[case]:
@@ -96,8 +121,12 @@ class Sources:
         return {"full": roles.full, "partial": roles.partial, "unlabelled": roles.unlabelled}[kind]
 
 
-def pin_sources(store: Store, settings: RoundSettings) -> Sources:
+def pin_sources(
+    store: Store, settings: RoundSettings, *, unreadable: Mapping[str, str] = MappingProxyType({})
+) -> Sources:
     """Look up the published parents of a round and sort the store's cases by their annotation.
+
+    `unreadable` are cases to go without, each with its reason (pipelines/unreadable.py).
 
     Raises
     ------
@@ -115,11 +144,6 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
     left_out = leaks(scans)
     training = [c for c, scan in scans.items() if scan.split == "training" and c not in left_out]
     kinds = {case: kind_of(annotated.get(case, frozenset()), least) for case in training}
-    if "full" not in kinds.values():
-        raise SettingsError(
-            f"round {settings.name}: no case of {annotation.id} is annotated with all of {sorted(least)}; "
-            f"annotate one, or ask for less by labelled_at_least"
-        )
     sources = Sources(
         settings=settings,
         annotation=annotation,
@@ -134,8 +158,23 @@ def pin_sources(store: Store, settings: RoundSettings) -> Sources:
         left_out=left_out,
         described_by=_describing(store, settings),
         scans=json_digest([[case, scan.digest] for case, scan in scans.items()]),
+        unreadable=dict(unreadable),
     )
-    return _without_unheard(sources)
+    predictions = [layer for layer in (sources.pseudo, *sources.compared) if layer]
+    absent = frozenset(m.case for layer in predictions for m in layer.state.missing)
+    return _without_unheard(_some_full(replace(sources, absent=absent)))
+
+
+def _some_full(sources: Sources) -> Sources:
+    """The same; SettingsError when the round has no fully annotated case to learn from."""
+    if "full" not in {kind for case, kind in sources.kinds.items() if case not in sources.unreadable}:
+        least = sorted(set(sources.settings.science.labelled_at_least))
+        readable = " whose scan can be read" if sources.unreadable else ""
+        raise SettingsError(
+            f"round {sources.settings.name}: no case of {sources.annotation.id}{readable} is annotated with "
+            f"all of {least}; annotate one, or ask for less by labelled_at_least"
+        )
+    return sources
 
 
 def _without_unheard(sources: Sources) -> Sources:

@@ -59,8 +59,14 @@ def train_model(store: Store, sources: Sources, targets: Layer, resources: Resou
         f"  {settings.name} · train: {len(plan.labelled)} labelled, {len(plan.unlabelled)} unlabelled cases, "
         f"{settings.epochs} epochs on {settings.scale.training_workers} workers"
     )
-    checkpoint = _fit(settings, plan, sources.starts_from, scratch, resources)
-    model = keep_model(store, pins, checkpoint, settings.prediction)
+    try:
+        checkpoint = _fit(settings, plan, sources.starts_from, scratch, resources)
+        model = keep_model(store, pins, checkpoint, settings.prediction)
+    except Exception:
+        if (theirs := store.trained(pins)) is None:
+            raise
+        say(f"  {theirs.id} was trained by another driver meanwhile")  # who took the scratch away
+        return theirs
     shutil.rmtree(scratch, ignore_errors=True)
     say(f"  trained {model.id}, digest {model.digest[:12]}")
     return model
@@ -109,16 +115,33 @@ def _fit(
 
 
 def _fitted(trainer: Any) -> Any:
-    """What fit() returns; a worker's own sentence is raised instead of Ray's account of its end."""
-    from ray.train import WorkerGroupError
+    """What fit() returns; a sentence is raised instead of Ray's account of the end.
+
+    What a worker raised that is neither ours nor due to its surroundings is a bug and stays as it is.
+    """
+    from ray.exceptions import RayError
+    from ray.train import ControllerError, WorkerGroupError
 
     try:
         return trainer.fit()
     except WorkerGroupError as error:
-        for failure in error.worker_failures.values():
-            if isinstance(failure, PwssegError):
-                raise failure from error
-        raise
+        failures = list(error.worker_failures.values())
+        if own := next((f for f in failures if isinstance(f, PwssegError)), None):
+            raise own from error
+        around = [f for f in failures if isinstance(f, OSError) or type(f).__module__.startswith("ray.")]
+        if not around:
+            raise
+        cause: Exception = around[0]
+    except (RayError, ControllerError) as error:
+        cause = error
+    raise PwssegError(
+        f"the training was cut off ({_last_line(cause)}): no memory or disk left, a machine lost, or another "
+        f"driver of the same round; run the same command again, it goes on from the last epoch"
+    ) from cause
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
 
 
 def _train_in_worker(config: dict[str, Any]) -> None:

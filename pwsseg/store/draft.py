@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from pwsseg.store.records import (
     AcceptedDrift,
     CaseRecord,
     LayerRecord,
+    Missing,
     PredictionPins,
     Published,
     now,
@@ -144,8 +146,14 @@ class LayerDraft:
         """What is committed so far, to be judged before it is published."""
         return Proof(self._objects, self.id)
 
-    def publish(self, cases: Iterable[str], *, accepted_drift: AcceptedDrift | None = None) -> Layer:
-        """Make exactly these cases a published layer.
+    def publish(
+        self,
+        cases: Iterable[str],
+        *,
+        accepted_drift: AcceptedDrift | None = None,
+        missing: Mapping[str, str] = MappingProxyType({}),
+    ) -> Layer:
+        """Make exactly these cases a published layer; `missing`: those it goes without, each with its reason.
 
         Checks each case, writes the manifest, then flips the state in one put. StoreError names the
         cases that are missing or lie on another grid than their scan's; then nothing is changed.
@@ -166,6 +174,7 @@ class LayerDraft:
             manifest=bytes_digest(manifest),
             digest=layer_digest((e.case, e.digest, e.annotated_classes) for e in entries),
             accepted_drift=accepted_drift,
+            missing=tuple(Missing(case=case, reason=why) for case, why in sorted(missing.items())),
         )
         record = self.record.model_copy(update={"state": state})
         if layer_room(self._objects).replace(self.record, record):

@@ -149,6 +149,13 @@ class AcceptedDrift(Record):
     found: tuple[str, ...]
 
 
+class Missing(Record):
+    """A case that a layer was published without, and why it failed."""
+
+    case: CaseId
+    reason: str = Field(min_length=1)
+
+
 class Draft(Record):
     """Being written: no source for anything."""
 
@@ -158,7 +165,8 @@ class Draft(Record):
 class Published(Record):
     """Complete and for ever. `manifest`: digest of the bytes of manifest.parquet.
 
-    `accepted_drift` is there when the gate would have refused it.
+    `accepted_drift` is there when the gate would have refused it, `missing` when cases failed and a person
+    allowed that.
     """
 
     state: Literal["published"]
@@ -168,6 +176,7 @@ class Published(Record):
     manifest: Digest
     digest: Digest
     accepted_drift: AcceptedDrift | None = Field(default=None, exclude_if=lambda drift: drift is None)
+    missing: tuple[Missing, ...] = Field(default=(), exclude_if=lambda cases: not cases)
 
 
 class LayerRecord(Record):

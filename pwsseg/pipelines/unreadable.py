@@ -1,0 +1,36 @@
+"""What --allow-missing means before a round begins: it goes without the scans that can't be read.
+
+sources = pin_readable(store, settings, resources)     # pin_sources, after each scan was read once
+
+Which they are is pinned: once they can be read again, the round is another, and has them.
+"""
+
+from __future__ import annotations
+
+from pwsseg.pipelines.cluster import Resources
+from pwsseg.pipelines.over_cases import Item, Stage, over_cases
+from pwsseg.pipelines.progress import Progress, say
+from pwsseg.pipelines.sources import Sources, pin_sources
+from pwsseg.rounds import RoundSettings
+from pwsseg.store import Store
+
+
+def pin_readable(store: Store, settings: RoundSettings, resources: Resources) -> Sources:
+    """`pin_sources` without the cases whose scans can't be read; each is said with its reason."""
+    sources = pin_sources(store, settings)
+    cases = sorted({*sources.learnt, *sources.unlabelled, *sources.predicted})
+    items = over_cases(
+        [Item(c) for c in cases],
+        [Stage(_read, {"location": store.location})],
+        resources=resources,
+        progress=Progress(f"{settings.name} · check", len(cases)),
+    )
+    found = {item.case: item.error for item in items if item.error}
+    for case, why in sorted(found.items()):
+        say(f"  {case} is left out: {why}")
+    return pin_sources(store, settings, unreadable=found) if found else sources
+
+
+def _read(item: Item, *, location: str) -> Item:
+    Store.open(location).scan(item.case).read()
+    return item

@@ -1,0 +1,38 @@
+"""Holds the nodes of a ray.cluster_utils.Cluster in a process of its own: no test's process has a Ray then.
+
+It prints the head's address, then obeys lines on stdin and answers each by a line: `add` starts a node of one
+CPU, `kill` ends the newest node and all on it as kill -9 does. At the end of stdin all nodes end.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import ray  # noqa: F401  # cluster_utils needs it imported first
+from ray.cluster_utils import Cluster
+
+NODE = {"num_cpus": 1, "object_store_memory": 150_000_000}
+
+
+def main() -> None:
+    """Start a head and as many nodes beside it as the first argument says."""
+    cluster: Any = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
+    nodes = [cluster.add_node(**NODE) for _ in range(int(sys.argv[1]))]
+    _answer(cluster.address)
+    for line in sys.stdin:
+        if line.strip() == "add":
+            nodes.append(cluster.add_node(**NODE))
+        else:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+        _answer(line.strip())
+    cluster.shutdown()
+
+
+def _answer(said: str) -> None:
+    sys.stdout.write(f"{said}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""A cluster of several nodes: a round survives losing nodes and gaining others."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from road import REPOSITORY, Road, clean_environment, end_session
+
+from faults.disturbing import commits, epochs, os1, running, same_layer, titled
+
+
+class Nodes:
+    """A ray.cluster_utils.Cluster in a process of its own (cluster_host.py)."""
+
+    def __init__(self, folder: Path, beside_head: int) -> None:
+        token = folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self.host = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("cluster_host.py")), str(beside_head)],
+            cwd=REPOSITORY,
+            env=clean_environment() | self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        self.environment["RAY_ADDRESS"] = self._answer()
+
+    def add(self) -> None:
+        """A node more."""
+        self._ask("add")
+
+    def kill(self) -> None:
+        """The newest node is gone, with all its processes."""
+        self._ask("kill")
+
+    def at_work(self, title: str) -> int:
+        """On how many nodes there is a process of this title: they are children of the node's raylet."""
+        parents = set()
+        for process in titled(title, session=self.host.pid):
+            with suppress(OSError):
+                fields = Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()
+                parents.add(fields[1])
+        return len(parents)
+
+    def end(self) -> None:
+        """All nodes."""
+        assert self.host.stdin is not None
+        self.host.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self.host.wait(20)
+        self.host.kill()
+        end_session(self.host.pid)
+
+    def _ask(self, what: str) -> None:
+        assert self.host.stdin is not None
+        self.host.stdin.write(f"{what}\n")
+        self.host.stdin.flush()
+        assert self._answer() == what
+
+    def _answer(self) -> str:
+        assert self.host.stdout is not None
+        return self.host.stdout.readline().strip()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    """A head and two nodes, of one CPU each."""
+    started = Nodes(tmp_path, beside_head=2)
+    try:
+        yield started
+    finally:
+        started.end()
+
+
+def test_round_loses_and_gains_nodes_and_publishes_the_same(
+    ingested: Road, settings: Path, undisturbed: Path, nodes: Nodes, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(ingested.store, store)
+    with running(os1(settings, store), tmp_path / "log", nodes.environment) as job:
+        job.wait_until(lambda: epochs(store) >= 2)
+        assert nodes.at_work("RayTrainWorker") == 2
+        nodes.kill()
+        nodes.add()
+        job.wait_until(lambda: commits(store) >= 1)
+        assert nodes.at_work("ray::MapWorker(Map(_OnDevice))") >= 2
+        nodes.kill()
+        assert commits(store) < 5
+        nodes.add()
+        said = job.done().expect(0).said
+    assert "resuming" not in said
+    same_layer(store, undisturbed)
