@@ -128,18 +128,23 @@ def bridge() -> Iterator[None]:
 @contextmanager
 def host(number: int) -> Iterator[Node]:
     """A namespace on the bridge."""
-    node = Node(number)
-    forget("ip", "netns", "del", node.name)
+    node, outside = Node(number), f"pws{number}-out"
+    leave(node, outside)
     run("ip", "netns", "add", node.name)
     try:
-        outside = f"{node.name}-out"
         run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", node.name)
         run("ip", "link", "set", outside, "master", BRIDGE, "up")
         for command in (f"addr add {node.address}/24 dev eth0", "link set eth0 up", "link set lo up"):
             run("ip", "-n", node.name, *command.split())
         yield node
     finally:
-        run("ip", "netns", "del", node.name)
+        leave(node, outside)
+
+
+def leave(node: Node, outside: str) -> None:
+    """The link goes first: a namespace is only gone when its last process is."""
+    forget("ip", "link", "del", outside)
+    forget("ip", "netns", "del", node.name)
 
 
 @contextmanager

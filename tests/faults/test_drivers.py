@@ -38,7 +38,7 @@ def test_two_drivers_at_once_publish_one_layer_though_a_clock_is_wrong(
         for job in (right, wrong):
             assert "os1.v1" in job.done().expect(0).said
     same_layer(store, undisturbed)
-    assert [r.id for r in Store.open(store).layers()] == ["annotation.v1", "os1-targets.v1", "os1.v1"]
+    assert [r.id for r in Store.open(store).layers()] == ["annotation.v1", "os1.v1", "os1-targets.v1"]
     assert [r.id for r in Store.open(store).models()] == ["os1.v1"]
     assert not [f for f in verify(Store.open(store)) if f.level == "error"]
 
