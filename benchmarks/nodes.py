@@ -33,22 +33,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]  # no installation is needed
 
-from pipeline import Device, phantom, pins  # noqa: E402
+from pipeline import Device, fill, pass_through, phantom  # noqa: E402
 from road import clean_environment, end_session, ended, job, round_job, write_settings  # noqa: E402
 from s3 import BUCKET, KEYS, SERVER  # noqa: E402
 
-from pwsseg.pipelines.cluster import cluster  # noqa: E402
-from pwsseg.pipelines.over_cases import Item, Stage, check_done, over_cases  # noqa: E402
-from pwsseg.pipelines.predict import load_prepared, write_layer  # noqa: E402
-from pwsseg.pipelines.prepare import prepared_scan  # noqa: E402
-from pwsseg.pipelines.progress import Progress  # noqa: E402
-from pwsseg.rounds import RoundSettings, load_round  # noqa: E402
-from pwsseg.store import Source, Store  # noqa: E402
+from pwsseg.pipelines.over_cases import Item  # noqa: E402
+from pwsseg.rounds import load_round  # noqa: E402
+from pwsseg.store import Store  # noqa: E402
 
 NET = "10.231.0"
 BRIDGE = "pwsbr"
@@ -302,7 +296,7 @@ def scaling(folder: Path, counts: list[int], scans: int, seconds_a_window: float
     if not counts:
         return {}
     settings = load_round("ots2", "flare23", folder=ROOT / "jobs")
-    fill(folder / "corpus-store", settings, scans)
+    fill(folder / "corpus-store", settings, scans, [phantom(0)])
     print(f"{scans} scans, one simulated device a node, {seconds_a_window} s a window")
     print(f"{'nodes':>6}{'seconds':>9}{'whole':>8}{'idle':>8}{'efficiency':>12}  scans a node")
     runs = {}
@@ -322,16 +316,6 @@ def scaling(folder: Path, counts: list[int], scans: int, seconds_a_window: float
     return {"scaling_nodes": last, "efficiency": round(efficiency, 3)}
 
 
-def fill(location: Path, settings: RoundSettings, scans: int) -> None:
-    """A store of one phantom over and over, prepared."""
-    store, made = Store.create(location), phantom(0)
-    prepared, grid = prepared_scan(made.array, made.geometry, settings.prediction)
-    for i in range(scans):
-        case, source = f"case-{i:03}", Source(format="nifti", name=f"{i}.nii.gz", digest="5" * 64)
-        scan = store.write_scan(case, made.array, made.geometry, source=source, split="training")
-        store.prepared(settings.recipe).write(case, prepared, grid, scan.digest)
-
-
 class NodesDevice(Device):
     """A simulated device that says on which node it is."""
 
@@ -347,32 +331,12 @@ class NodesDevice(Device):
 def corpus(location: str, seconds_a_window: float) -> dict[str, object]:
     """The corpus through the round's own pipeline on the cluster that this process is led to."""
     settings = load_round("ots2", "flare23", folder=ROOT / "jobs")
-    store = Store.open(location)
-    with cluster() as resources, Path(os.devnull).open("w") as nowhere:
-        draft = store.draft(pins(resources.devices, seconds_a_window))
-        stages = [
-            Stage(load_prepared, {"location": store.location, "settings": settings}),
-            Stage(
-                NodesDevice,
-                {"settings": settings.prediction, "seconds_a_window": seconds_a_window},
-                device=True,
-            ),
-            Stage(write_layer, {"draft": draft, "since": None, "settings": settings.prediction}),
-        ]
-        longest_first = sorted(store.cases(), key=lambda case: -store.scan(case).geometry.voxels)
-        began = time.perf_counter()
-        progress = Progress("predict", len(longest_first), out=nowhere)
-        items = over_cases([Item(c) for c in longest_first], stages, resources=resources, progress=progress)
-        whole = time.perf_counter() - began
-    check_done(items, "{case} was not predicted")
-    draft.discard()
-    begun, gone = (np.array([i.fields["seconds"][f"device_{w}"] for i in items]) for w in ("began", "ended"))
-    seconds = float(gone.max() - begun.min())
-    nodes = [int(i.fields["seconds"]["node"]) for i in items]
+    passage = pass_through(Store.open(location), settings, NodesDevice, seconds_a_window)
+    nodes = [int(i.fields["seconds"]["node"]) for i in passage.items]
     return {
-        "seconds": seconds,
-        "whole": whole,
-        "idle": 1 - float((gone - begun).sum()) / (resources.devices * seconds),
+        "seconds": passage.seconds,
+        "whole": passage.whole,
+        "idle": passage.idle,
         "scans": {str(n): nodes.count(n) for n in sorted(set(nodes))},
     }
 

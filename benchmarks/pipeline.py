@@ -58,6 +58,23 @@ class Run(NamedTuple):
     driver_mb: float
 
 
+class Passage(NamedTuple):
+    """What a corpus was on its way through the pipeline."""
+
+    items: list[Item]
+    devices: int
+    whole: float
+    """Seconds, with the start of the workers."""
+    seconds: float
+    """From the first scan that a device got to the last it gave back."""
+    busy: float
+
+    @property
+    def idle(self) -> float:
+        """The share of the devices' time in which they had no scan."""
+        return 1 - self.busy / (self.devices * self.seconds)
+
+
 class Device:
     """Takes as long as a GPU would, and answers with a phantom's labels."""
 
@@ -77,11 +94,15 @@ class Device:
         return item
 
 
-def fill(location: Path, settings: RoundSettings, scans: int) -> None:
-    """A store of so many scans, of which the prepared cache is full."""
-    store = Store.create(location)
+def corpus_volumes() -> list[Volume]:
+    """The real CTs, or phantoms where none is at hand."""
     files = sorted(REAL.glob("*.nii.gz")) if REAL.is_dir() else []
-    sources = [read_volume(f) for f in files] or [phantom(i) for i in range(3)]
+    return [read_volume(f) for f in files] or [phantom(i) for i in range(3)]
+
+
+def fill(location: Path, settings: RoundSettings, scans: int, sources: list[Volume]) -> None:
+    """A store of so many scans, `sources` over and over, of which the prepared cache is full."""
+    store = Store.create(location)
     made = [prepared_scan(s.array, s.geometry, settings.prediction) for s in sources]
     for i in range(scans):
         volume, (prepared, grid) = sources[i % len(sources)], made[i % len(sources)]
@@ -103,27 +124,34 @@ def run(location: Path, settings: RoundSettings, *, devices: int, seconds_a_wind
 
     cores = len(os.sched_getaffinity(0))
     ray.init(num_cpus=cores, num_gpus=devices, include_dashboard=False, log_to_driver=False, logging_level=40)
-    store = Store.open(location)
-    draft = store.draft(pins(devices, seconds_a_window))
+    passage = pass_through(Store.open(location), settings, Device, seconds_a_window)
+    ray.shutdown()
+    driver_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return Run(passage.whole, passage.busy, passage.idle, driver_mb)
+
+
+def pass_through(
+    store: Store, settings: RoundSettings, device: type[Device], seconds_a_window: float
+) -> Passage:
+    """The store's scans through the round's own pipeline on the Ray that this process is led to."""
     longest_first = sorted(store.cases(), key=lambda case: -store.scan(case).geometry.voxels)
-    device = {"settings": settings.prediction, "seconds_a_window": seconds_a_window}
-    stages = [
-        Stage(load_prepared, {"location": store.location, "settings": settings}),
-        Stage(Device, device, device=True),
-        Stage(write_layer, {"draft": draft, "since": None, "settings": settings.prediction}),
-    ]
+    simulated = {"settings": settings.prediction, "seconds_a_window": seconds_a_window}
     with cluster() as resources, Path(os.devnull).open("w") as nowhere:
+        draft = store.draft(pins(resources.devices, seconds_a_window))
+        stages = [
+            Stage(load_prepared, {"location": store.location, "settings": settings}),
+            Stage(device, simulated, device=True),
+            Stage(write_layer, {"draft": draft, "since": None, "settings": settings.prediction}),
+        ]
         began = time.perf_counter()
         progress = Progress("predict", len(longest_first), out=nowhere)
         items = over_cases([Item(c) for c in longest_first], stages, resources=resources, progress=progress)
-        seconds = time.perf_counter() - began
-    ray.shutdown()
+        whole = time.perf_counter() - began
     check_done(items, "{case} was not predicted")
     draft.discard()
     begun, ended = (np.array([i.fields["seconds"][f"device_{w}"] for i in items]) for w in ("began", "ended"))
-    busy = float((ended - begun).sum())
-    idle = 1 - busy / (devices * float(ended.max() - begun.min()))
-    return Run(seconds, busy, idle, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    span, busy = float(ended.max() - begun.min()), float((ended - begun).sum())
+    return Passage(items, resources.devices, whole, span, busy)
 
 
 def pins(devices: int, seconds_a_window: float) -> PredictionPins:
@@ -166,7 +194,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     with TemporaryDirectory() as folder:
         location = Path(folder) / "store"
-        fill(location, settings, given.scans)
+        fill(location, settings, given.scans, corpus_volumes())
         engine = apart(location, 1, 0.0)
         print(f"{given.scans} scans, {cores} cores, {given.seconds_a_window} s a window")
         print(f"{'devices':>8}{'seconds':>9}{'busy':>9}{'idle':>8}{'scaling':>9}{'driver MB':>11}")

@@ -89,6 +89,14 @@ def prediction_pins(layer: Layer, model: Model, code: str = "abc123") -> Predict
     )
 
 
+def store_at_work(folder: Path) -> Store:
+    """The filled store, with a committed case in its draft."""
+    store = filled_store(folder)
+    draft = store.draft(prediction_pins(store.layer("annotation"), store.model("os1"), code="later"))
+    draft.write("case-a", label_volume(1), annotated_classes=CLASSES, seconds={})
+    return store
+
+
 def filled_store(folder: Path, location: str | Path | None = None) -> Store:
     """Three scans, four layers (one with unknown voxels, one a draft), a model, a prepared scan, scores.
 

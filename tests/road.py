@@ -8,9 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +119,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def end_session(session: int) -> None:
-    """End what the killed driver left of its own Ray: all processes of its session, no others."""
+    """End what a driver that was killed left of its own Ray: all processes of its session, no others."""
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
@@ -131,32 +128,6 @@ def end_session(session: int) -> None:
                     os.kill(int(process.name), signal.SIGKILL)
             except (FileNotFoundError, ProcessLookupError):
                 continue
-
-
-@contextmanager
-def killed_when(there: Callable[[], bool], arguments: list[str], log: Path) -> Iterator[None]:
-    """Start a job in a session of its own and SIGKILL the driver when `there`."""
-    with log.open("wb") as out:
-        driver = subprocess.Popen(
-            arguments,
-            cwd=REPOSITORY,
-            env=clean_environment(),
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        until = time.monotonic() + PATIENCE_S
-        while not there():
-            assert driver.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.01)
-        driver.kill()
-        driver.wait()
-        yield
-    finally:
-        driver.kill()
-        end_session(driver.pid)
 
 
 def curves(runs: Path) -> list[list[dict[str, float]]]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from filled_store import CASES, CLASSES, filled_store, label_volume, model_pins, prediction_pins, weights_file
+from filled_store import CASES, model_pins, store_at_work, weights_file
 
 from pwsseg.cli import main
 from pwsseg.store import Store
@@ -26,11 +26,7 @@ NOW, DAY = timedelta(0), timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """The filled store, with a committed case in its draft."""
-    store = filled_store(tmp_path_factory.mktemp("integrity"))
-    draft = store.draft(prediction_pins(store.layer("annotation"), store.model("os1"), code="later"))
-    draft.write("case-a", label_volume(1), annotated_classes=CLASSES, seconds={})
-    return store
+    return store_at_work(tmp_path_factory.mktemp("integrity"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from faults.disturbing import running
 from filled_store import (
     CASES,
     GEOMETRY,
@@ -18,17 +19,7 @@ from filled_store import (
     hu_volume,
     label_volume,
 )
-from road import (
-    REPOSITORY,
-    Road,
-    clean_environment,
-    command,
-    curves,
-    job,
-    killed_when,
-    round_job,
-    write_settings,
-)
+from road import REPOSITORY, Road, clean_environment, command, curves, job, round_job, write_settings
 from s3 import BUCKET, FAULTS, KEYS, Fault, Proxy, s3_server
 
 from pwsseg.cli import main
@@ -337,9 +328,10 @@ def test_jobs_run_on_s3_and_a_training_goes_on_after_its_driver_died(
     job("ingest", "--store", where, *options).expect(0)
     settings = write_settings(tmp_path / "settings", ("epochs = 1\n", "epochs = 5\n"))
     training = command("round", "--round", "os1", "--scale", "tiny", "--settings", settings, "--store", where)
-    with killed_when(
-        lambda: any(len(c) >= 2 for p in scratch.glob("*") for c in curves(p)), training, tmp_path / "log"
-    ):
+    with running(training, tmp_path / "log") as first:
+        first.wait_until(lambda: any(len(c) >= 2 for p in scratch.glob("*") for c in curves(p)))
+        first.driver.kill()
+        first.driver.wait()
         (before, *_) = [c for p in scratch.glob("*") for c in curves(p) if len(c) >= 2]
     round_job("os1", settings, where).expect(0)
     after = Store.open(where).model("os1").curve()

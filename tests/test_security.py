@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from filled_store import CASES, CLASSES, GEOMETRY, filled_store, hu_volume, label_volume, prediction_pins
+from filled_store import CASES, CLASSES, GEOMETRY, hu_volume, label_volume, prediction_pins, store_at_work
 from fuzzed import restated, sealed
 
 from pwsseg.cli import main
@@ -45,11 +45,7 @@ TRICKS = (
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """The filled store, with a committed case in its draft."""
-    store = filled_store(tmp_path_factory.mktemp("security"))
-    draft = store.draft(prediction_pins(store.layer("annotation"), store.model("os1"), code="later"))
-    draft.write("case-a", label_volume(1), annotated_classes=CLASSES, seconds={})
-    return store
+    return store_at_work(tmp_path_factory.mktemp("security"))
 
 
 @pytest.fixture

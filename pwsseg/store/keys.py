@@ -11,7 +11,7 @@ import os
 import re
 from contextlib import suppress
 
-from pwsseg.values import StoreError
+from pwsseg.values import StoreError, shown
 
 SEGMENT = re.compile(r"(?!\.{1,2}$)[^/\x00-\x1f\x7f\\]+")
 
@@ -20,7 +20,7 @@ def check_key(key: str) -> str:
     """`key` itself; StoreError unless it is names joined by single slashes, none of them `.` or `..`."""
     if not all(SEGMENT.fullmatch(part) for part in key.split("/")):
         raise StoreError(
-            f"{_short(key)} is no place in a store: expected names joined by '/', none of them '.' or '..'; "
+            f"{shown(key)} is no place in a store: expected names joined by '/', none of them '.' or '..'; "
             f"correct the id or the record that says it"
         )
     return key
@@ -69,7 +69,3 @@ def remove_file(root: str, key: str) -> None:
             os.unlink(name, dir_fd=at)
         finally:
             os.close(at)
-
-
-def _short(key: str) -> str:
-    return repr(key) if len(key) <= 100 else f"{key[:100]!r}..."

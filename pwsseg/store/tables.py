@@ -12,17 +12,10 @@ from pwsseg.values import UNKNOWN, StoreError, shown
 from pwsseg.values.ids import CASE_ID
 
 Row = dict[str, Any]
-NEVER_NULL = (
-    "case",
-    "digest",
-    "scan",
-    "annotated_classes",
-    "size_z",
-    "size_y",
-    "size_x",
-    "voxel_ml",
-    "seconds",
-)
+BEFORE_VOXELS = ("case", "digest", "scan", "annotated_classes", "size_z", "size_y", "size_x", "voxel_ml")
+AFTER_VOXELS = ("seconds", "notes")
+MANIFEST_COLUMNS = (*BEFORE_VOXELS, *AFTER_VOXELS)
+"""The columns that every manifest has; counts of voxels stand between the two parts."""
 CHECK = "run `pwsseg verify`"
 
 
@@ -63,16 +56,9 @@ def table_bytes(rows: Sequence[Row], classes: Sequence[int], changes: Sequence[s
     import pyarrow as pa
 
     voxels = [*(f"voxels_{i}" for i in classes), "voxels_unknown"]
-    names = [*MANIFEST_COLUMNS[:8], *voxels, *changes, *MANIFEST_COLUMNS[8:]]
+    names = [*BEFORE_VOXELS, *voxels, *changes, *AFTER_VOXELS]
     schema = pa.schema([(name, _manifest_type(name)) for name in names])
     return _parquet(pa.Table.from_pylist(list(rows), schema=schema))
-
-
-MANIFEST_COLUMNS = (
-    *("case", "digest", "scan", "annotated_classes", "size_z", "size_y", "size_x", "voxel_ml"),
-    *("seconds", "notes"),
-)
-"""The columns that every manifest has, beside its voxels; those stand between the two rows."""
 
 
 def _manifest_type(name: str) -> Any:
@@ -93,9 +79,9 @@ def manifest_rows(data: bytes, where: str, columns: Sequence[str] = ()) -> list[
     Its cases become folders and file names, so none is taken that is no case id.
     """
     rows = read_rows(data, columns or None, where=where, fits=lambda name, kind: kind == _manifest_type(name))
-    wanted = set(columns or MANIFEST_COLUMNS)
+    wanted, filled = set(columns or MANIFEST_COLUMNS), [n for n in MANIFEST_COLUMNS if n != "notes"]
     for row in rows:
-        if not wanted <= row.keys() or None in (row[name] for name in NEVER_NULL if name in row):
+        if not wanted <= row.keys() or None in (row[name] for name in filled if name in row):
             raise StoreError(f"{where} is no manifest of a layer: columns or values are missing; {CHECK}")
         if any(row.get(f"voxels_{i}", 0) is None for i in row.get("annotated_classes", ())):
             raise StoreError(f"{where} states classes that it does not count; {CHECK}")
