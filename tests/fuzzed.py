@@ -9,6 +9,7 @@ Used by tests/test_fuzz.py and, for longer, by benchmarks/fuzz.py.
 from __future__ import annotations
 
 import json
+import locale
 import resource
 import shutil
 import signal
@@ -445,6 +446,7 @@ def _written(folder: Path, scan: Volume, labels: Volume) -> dict[str, bytes]:
 def _plain_slices(folder: Path, slices: Sequence[Path]) -> list[bytes]:
     """The middle of real slices, uncompressed, with the tags that they had."""
     found = []
+    before = locale.setlocale(locale.LC_ALL)  # GDCM leaves C behind: what is read as text would be ASCII
     for path in slices:
         reader = SimpleITK.ImageFileReader()
         reader.SetFileName(str(path))
@@ -457,6 +459,7 @@ def _plain_slices(folder: Path, slices: Sequence[Path]) -> list[bytes]:
         writer.SetFileName(str(folder / "seed.dcm"))
         writer.Execute(part)
         found.append((folder / "seed.dcm").read_bytes())
+    locale.setlocale(locale.LC_ALL, before)
     return found
 
 

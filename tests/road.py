@@ -55,7 +55,7 @@ def ended(arguments: list[str], environment: dict[str, str]) -> Done:
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         timeout=PATIENCE_S,
         check=False,
     )

@@ -93,8 +93,7 @@ def test_round_loses_and_gains_nodes_and_publishes_the_same(
         assert nodes.at_work("RayTrainWorker") == 2
         nodes.kill()
         nodes.add()
-        job.wait_until(lambda: commits(store) >= 1)
-        assert nodes.at_work("ray::MapWorker(Map(_OnDevice))") >= 2
+        job.wait_until(lambda: commits(store) >= 1 and nodes.at_work("ray::MapWorker(Map(_OnDevice))") >= 2)
         nodes.kill()
         assert commits(store) < 5
         nodes.add()
