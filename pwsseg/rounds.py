@@ -29,7 +29,7 @@ from pwsseg.values.numbers import finite
 
 ANNOTATION = "annotation"
 """The name of the layer that holds what people drew."""
-DECIDING = ("spacing", "overlap", "mirrored", "training_workers")
+DECIDING = ("spacing", "overlap", "mirrored", "training_workers", "least_training_workers")
 """Keys of a scale outside its stages that decide what labels are; the others decide speed."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Part = TypeVar("Part", bound=BaseModel)
@@ -128,6 +128,8 @@ class Scale(_Settings):
     windows_a_batch: Count
     mirrored: tuple[Axis, ...] = ()
     training_workers: Count
+    least_training_workers: Count | None = None
+    """With fewer nodes than that many workers need, a training goes on with fewer of them, down to this."""
     patches_each: Count
     """Patches cut from a volume each time it is loaded."""
     cached_volumes: Count
@@ -333,6 +335,11 @@ def _science_faults(science: Science, folder: Path) -> Iterator[str]:
 
 def _size_faults(scale: Scale) -> Iterator[str]:
     """What no single key of a scale's file can say."""
+    if (scale.least_training_workers or 0) > scale.training_workers:
+        yield (
+            f"least_training_workers {scale.least_training_workers} is more than training_workers "
+            f"{scale.training_workers}; lower it, or remove it so that the number is fixed"
+        )
     coarse = [("os.coarse", scale.os.coarse)] if scale.os.coarse else []
     for stage, size in (("os", scale.os), ("ots", scale.ots), *coarse):
         if stage == "os" and size.resized and not coarse:

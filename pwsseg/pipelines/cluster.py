@@ -178,8 +178,9 @@ def _configure_data() -> None:
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a scan that kills its process loses its row; the driver counts
-    for name in ("ray.data", "ray.train", "ray.util.state"):
+    for name in ("ray.train", "ray.util.state"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a case whose process dies would be a traceback
 
 
 def _resources() -> Resources:

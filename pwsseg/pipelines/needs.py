@@ -19,7 +19,8 @@ def check_needs(settings: RoundSettings, resources: Resources) -> None:
     SettingsError
         Naming what is missing.
     """
-    needs, workers = settings.scale.needs, settings.scale.training_workers
+    needs = settings.scale.needs
+    workers = settings.scale.least_training_workers or settings.scale.training_workers
     missing = []
     if resources.gpus < needs.gpus:
         missing.append(f"{needs.gpus} GPUs (found {resources.gpus})")

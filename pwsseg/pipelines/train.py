@@ -31,7 +31,7 @@ from pwsseg.pipelines.feed import FeedPlan, PatchFeed, ahead
 from pwsseg.pipelines.meter import EpochMeter
 from pwsseg.pipelines.progress import say
 from pwsseg.pipelines.sources import Sources
-from pwsseg.rounds import RoundSettings
+from pwsseg.rounds import RoundSettings, Scale
 from pwsseg.store import Layer, Model, ModelPins, Store
 from pwsseg.store.digests import code_digest
 from pwsseg.values import DivergedError, PwssegError
@@ -57,7 +57,7 @@ def train_model(store: Store, sources: Sources, targets: Layer, resources: Resou
     scratch = shared_scratch(store) / f"{settings.name}-{pins.digest[:16]}"
     say(
         f"  {settings.name} · train: {len(plan.labelled)} labelled, {len(plan.unlabelled)} unlabelled cases, "
-        f"{settings.epochs} epochs on {settings.scale.training_workers} workers"
+        f"{settings.epochs} epochs on {_workers(settings.scale)} workers"
     )
     try:
         checkpoint = _fit(settings, plan, sources.starts_from, scratch, resources)
@@ -84,6 +84,7 @@ def _fit(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     gpu = resources.gpus > 0
+    least, most = settings.scale.least_training_workers, settings.scale.training_workers
     meter = EpochMeter(settings.name, settings.epochs, run=scratch.name)
     trainer = TorchTrainer(
         _train_in_worker,
@@ -96,7 +97,7 @@ def _fit(
         },
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=settings.scale.training_workers,
+            num_workers=(least, most) if least else most,
             use_gpu=gpu,
             resources_per_worker={"GPU": 1} if gpu else {"CPU": 1},
         ),
@@ -112,6 +113,11 @@ def _fit(
     if result.checkpoint is None:
         raise PwssegError(f"training {settings.name} ended without a checkpoint; look at {scratch}")
     return Path(result.checkpoint.path)
+
+
+def _workers(scale: Scale) -> str:
+    least, most = scale.least_training_workers, scale.training_workers
+    return f"{least} to {most}" if least and least < most else str(most)
 
 
 def _fitted(trainer: Any) -> Any:
@@ -197,7 +203,7 @@ def _train_in_worker(config: dict[str, Any]) -> None:
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(term)
         means = {name: value / settings.stage.steps_an_epoch for name, value in sums.items()}
-        curve.append({"epoch": epoch, "rate": rate, "loss": sum(means.values()), **means})
+        curve.append({"epoch": epoch, "rate": rate, "loss": sum(means.values()), **means, "workers": workers})
         if rank == 0:
             config["meter"].add.remote(curve[-1])
         report_epoch(network, optimiser, curve, rank, average=average)

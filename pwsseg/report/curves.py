@@ -19,7 +19,7 @@ from pwsseg.values import FLARE23
 INK, QUIET = "#010203", "#040506"
 """Stand-ins that the page's text colours replace, so that one drawing serves light and dark."""
 COLORS = ("#3b82c4", "#d9822b", "#3a9d76", "#a259b5", "#c0504d")
-NOT_A_LOSS = frozenset({"epoch", "step", "rate", "lr", "learning_rate", "seconds", "time"})
+NOT_A_LOSS = frozenset({"epoch", "step", "rate", "lr", "learning_rate", "seconds", "time", "workers"})
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pwsseg",

@@ -1,18 +1,20 @@
-"""What lies on the disk is damaged, or there is no disk left."""
+"""What lies on the disk is damaged, or there is no disk or memory left."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from road import PATIENCE_S, REPOSITORY, Done, Road, answer, clean_environment, round_job
+from road import PATIENCE_S, REPOSITORY, Done, Road, answer, clean_environment, job, round_job
 
 from faults.disturbing import os1, same_layer
+from pwsseg.formats.nifti import read_scan, write_scan
 from pwsseg.store import Store
 from pwsseg.store.verify import verify
 
@@ -165,3 +167,33 @@ def test_full_disk_refuses_and_loses_nothing(
     assert "Traceback" not in full
     assert freed.endswith("ended with 0\n"), done.stdout
     same_layer(tmp_path / "disk.after", undisturbed)
+
+
+def nearly_full(more: int) -> dict[str, str]:
+    """The environment of a Ray that takes a node for full when so many bytes more than now are in use."""
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+    total, free = (1024 * int(facts[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    return {"RAY_memory_usage_threshold": str(round(min(0.95, (total - free + more) / total), 3))}
+
+
+def test_scan_larger_than_the_memory_is_reported_and_the_others_go_in(ingested: Road, tmp_path: Path) -> None:
+    """Ray's memory monitor kills its reader as often as it begins."""
+    images = tmp_path / "images"
+    images.mkdir()
+    (good, *_) = sorted(ingested.corpus.glob("imagesTr/*.nii.gz"))
+    shutil.copy(good, images / "good_0000.nii.gz")
+    volume = read_scan(good)
+    write_scan(images / "huge_0000.nii", volume)
+    with (images / "huge_0000.nii").open("r+b") as file:  # 8 GB of zeros that take no disk
+        file.seek(42)
+        file.write(struct.pack("<3h", 1000, 1000, 1000))
+        file.seek(70)
+        file.write(struct.pack("<2h", 64, 64))
+        file.truncate(352 + 8 * 1000**3)
+    done = job(
+        "ingest", "--store", tmp_path / "store", "--images", images, environment=nearly_full(5_000_000_000)
+    )
+    said = done.expect(1).said
+    assert "huge: its process died every time (out of memory" in said
+    assert "Traceback" not in said
+    assert Store.open(tmp_path / "store").cases() == ["good"]

@@ -26,18 +26,18 @@ def wrong_clock(folder: Path) -> dict[str, str]:
 
 
 def test_two_drivers_at_once_publish_one_layer_though_a_clock_is_wrong(
-    ingested: Road, settings: Path, undisturbed: Path, tmp_path: Path
+    ingested: Road, road: Road, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
     shutil.copytree(ingested.store, store)
-    one, two = (os1(settings, store, "--json-log", tmp_path / f"{n}.json") for n in (1, 2))
+    one, two = (os1(ingested.settings, store, "--json-log", tmp_path / f"{n}.json") for n in (1, 2))
     with (
         running(one, tmp_path / "right") as right,
         running(two, tmp_path / "wrong", wrong_clock(tmp_path)) as wrong,
     ):
         for job in (right, wrong):
             assert "os1.v1" in job.done().expect(0).said
-    same_layer(store, undisturbed)
+    same_layer(store, road.store)
     assert [r.id for r in Store.open(store).layers()] == ["annotation.v1", "os1.v1", "os1-targets.v1"]
     assert [r.id for r in Store.open(store).models()] == ["os1.v1"]
     assert not [f for f in verify(Store.open(store)) if f.level == "error"]

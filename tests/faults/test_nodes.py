@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from road import REPOSITORY, Road, clean_environment, end_session
+from road import REPOSITORY, Road, clean_environment, end_session, write_settings
 
-from faults.disturbing import commits, epochs, os1, running, same_layer, titled
+from faults.disturbing import EPOCHS, commits, epochs, os1, running, same_layer, titled
+from pwsseg.store import Store
 
 
 class Nodes:
@@ -100,3 +101,25 @@ def test_round_loses_and_gains_nodes_and_publishes_the_same(
         said = job.done().expect(0).said
     assert "resuming" not in said
     same_layer(store, undisturbed)
+
+
+def test_training_goes_on_with_fewer_workers_on_the_node_that_is_left(
+    ingested: Road, undisturbed: Path, nodes: Nodes, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(ingested.store, store)
+    settings = write_settings(
+        tmp_path / "settings",
+        ("epochs = 1\n", f"epochs = {EPOCHS}\n"),
+        ("training_workers = 2", "training_workers = 2\nleast_training_workers = 1"),
+    )
+    with running(os1(settings, store), tmp_path / "log", nodes.environment) as job:
+        job.wait_until(lambda: epochs(store) >= 2)
+        nodes.kill()
+        nodes.kill()
+        said = job.done().expect(0).said
+    assert f"{EPOCHS} epochs on 1 to 2 workers" in said
+    curve, wanted = (Store.open(place).model("os1").curve() for place in (store, undisturbed))
+    assert [row["workers"] for row in curve[:2]] == [2, 2]
+    assert curve[-1]["workers"] == 1
+    assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in wanted], rel=1e-3)
