@@ -63,7 +63,7 @@ def test_what_is_kept_is_what_autograd_keeps_when_it_runs() -> None:
 
 def test_paper_scale_without_a_store() -> None:
     settings = load_round("ots1", "flare23", folder=REPOSITORY / "jobs")
-    plan = plan_round(settings, flare_work(settings), gpus=8, tflops=30.0)
+    plan = plan_round(settings, flare_work(), gpus=8, tflops=30.0)
     (network,) = plan.networks
     assert network.steps == 1000 * 250
     assert network.patches_a_step == 2  # no unlabelled ones: ots1 leaves these out
@@ -77,17 +77,25 @@ def test_paper_scale_without_a_store() -> None:
     assert plan.cases["predicted"] == 4100
     assert network.windows == 4100 * 100  # 100 slices in 4 rows of 5 by 5
     assert "FLARE23" in plan.assumed
+    more = plan_round(settings, flare_work(100_000), gpus=8, tflops=30.0)
+    assert more.cases == {"full": 6250, "partial": 48750, "unlabelled": 45000} | {
+        "trained": 55_000,
+        "predicted": 100_100,
+    }
+    assert more.prepared_bytes == pytest.approx(25 * plan.prepared_bytes), "only what is learnt from"
+    assert more.networks[0].training_hours == network.training_hours
+    assert "100000 scans annotated like FLARE23's 4000" in more.assumed
 
 
 def test_cascade_plans_both_networks_and_says_when_gpus_are_too_few() -> None:
     settings = load_round("os1", "flare23", folder=REPOSITORY / "jobs")
-    plan = plan_round(settings, flare_work(settings), gpus=1, tflops=30.0)
+    plan = plan_round(settings, flare_work(), gpus=1, tflops=30.0)
     assert [n.name for n in plan.networks] == ["os1-coarse", "os1"]
     assert [n.patches_a_step for n in plan.networks] == [16, 2]
     assert all(n.windows == plan.cases["predicted"] for n in plan.networks)
     four = settings.model_copy(update={"scale": settings.scale.model_copy(update={"training_workers": 4})})
     with pytest.raises(SettingsError, match="trains on 4 workers with a GPU each, and 2 are given"):
-        plan_round(four, flare_work(four), gpus=2, tflops=30.0)
+        plan_round(four, flare_work(), gpus=2, tflops=30.0)
 
 
 def test_plan_of_a_store_counts_its_cases(ingested: Road) -> None:

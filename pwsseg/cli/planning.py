@@ -23,6 +23,9 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--settings", type=Path, default=Path("jobs"), help="folder of rounds/ and scales/ (default: jobs)"
     )
+    parser.add_argument(
+        "--scans", type=int, metavar="N", help="without a store: training scans, annotated as FLARE23's are"
+    )
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs of the cluster (default: 1)")
     parser.add_argument(
         "--tflops",
@@ -45,7 +48,11 @@ def plan(args: argparse.Namespace) -> int:
     if args.gpus < 1 or args.tflops <= 0:
         raise SettingsError(f"found --gpus {args.gpus} --tflops {args.tflops:g}; both must be above 0")
     settings = load_round(args.round, args.scale, folder=args.settings)
-    work = work_of(store_of(args), settings) if store_given(args) else flare_work(settings)
+    if args.scans is not None and (args.scans < 1 or store_given(args)):
+        raise SettingsError(
+            f"found --scans {args.scans}; it must be above 0, and without a store to count in"
+        )
+    work = work_of(store_of(args), settings) if store_given(args) else flare_work(args.scans)
     planned = plan_round(settings, work, gpus=args.gpus, tflops=args.tflops)
     value = planned._asdict() | {"networks": [network._asdict() for network in planned.networks]}
     return answer(args, value, _text(planned))

@@ -9,6 +9,7 @@ reading, augmenting and writing run beside them, and are not in the figure.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -44,10 +45,9 @@ FLARE_HELD_OUT = 100
 class Work:
     """The scans that a round is for."""
 
-    kinds: dict[Kind, int]
-    """Training cases of each kind."""
-    predicted: list[Geometry]
-    trained: list[Geometry]
+    kinds: dict[Kind, Counter[Geometry]]
+    """How many training cases of each kind have which geometry."""
+    held_out: Counter[Geometry]
     label_bytes_a_voxel: float
     assumed: str
     """What was taken for granted, in words; empty when a store said it all."""
@@ -98,35 +98,34 @@ def work_of(store: Store, settings: RoundSettings) -> Work:
     annotation = store.layer(ANNOTATION)
     least = frozenset(settings.science.labelled_at_least)
     stated = stated_classes(annotation)
-    kinds: dict[Kind, list[Geometry]] = {"full": [], "partial": [], "unlabelled": []}
-    held_out = []
+    kinds: dict[Kind, Counter[Geometry]] = {"full": Counter(), "partial": Counter(), "unlabelled": Counter()}
+    held_out: Counter[Geometry] = Counter()
     scans = store.scan_records()
     for scan in scans:
         if scan.split == "validation":
-            held_out.append(scan.geometry)
+            held_out[scan.geometry] += 1
         else:
-            kinds[kind_of(stated.get(scan.case, frozenset()), least)].append(scan.geometry)
+            kinds[kind_of(stated.get(scan.case, frozenset()), least)][scan.geometry] += 1
     voxels = sum(scan.geometry.voxels for scan in scans if scan.case in stated)
     return Work(
-        kinds={kind: len(scans) for kind, scans in kinds.items()},
-        predicted=[g for kind in settings.science.predicts for g in kinds[kind]] + held_out,
-        trained=[g for kind in _trained(settings.science.cases) for g in kinds[kind]],
+        kinds=kinds,
+        held_out=held_out,
         label_bytes_a_voxel=annotation.state.bytes / voxels,
         assumed="",
     )
 
 
-def flare_work(settings: RoundSettings) -> Work:
-    """FLARE23 as the paper had it, where there is no store yet."""
-    predicted = sum(FLARE_KINDS[kind] for kind in settings.science.predicts) + FLARE_HELD_OUT
-    trained = sum(FLARE_KINDS[kind] for kind in _trained(settings.science.cases))
+def flare_work(scans: int | None = None) -> Work:
+    """FLARE23 as the paper had it, where there is no store yet; or so many scans annotated like its 4000."""
+    all_kinds = sum(FLARE_KINDS.values())
+    times = 1 if scans is None else scans / all_kinds
     size = " x ".join(str(n) for n in FLARE_SCAN.shape)
     return Work(
-        kinds=FLARE_KINDS,
-        predicted=[FLARE_SCAN] * predicted,
-        trained=[FLARE_SCAN] * trained,
+        kinds={kind: Counter({FLARE_SCAN: round(times * count)}) for kind, count in FLARE_KINDS.items()},
+        held_out=Counter({FLARE_SCAN: FLARE_HELD_OUT}),
         label_bytes_a_voxel=LABEL_BYTES_A_VOXEL,
-        assumed=f"no store: FLARE23's numbers of cases, each {size} voxels of 2.5 x 0.8 x 0.8 mm (z, y, x)",
+        assumed=f"no store: {'' if scans is None else f'{scans} scans annotated like '}FLARE23's "
+        f"{all_kinds}, each {size} voxels of 2.5 x 0.8 x 0.8 mm (z, y, x)",
     )
 
 
@@ -148,18 +147,20 @@ def plan_round(settings: RoundSettings, work: Work, *, gpus: int, tflops: float)
             f"give --gpus {workers} or more, or lower training_workers in the scale"
         )
     parts = [part for part in (settings.coarse, settings) if part is not None]
-    networks = [_network(part, work, gpus=gpus, tflops=tflops) for part in parts]
-    scans = work.trained + work.predicted
-    prepared = sum(PREPARED_BYTES_A_VOXEL * _voxels(g, part) for part in parts for g in scans)
-    native = sum(g.voxels for g in (*work.predicted, *work.trained))
+    trained = _of_kinds(work, set(_trained(settings.science.cases)))
+    predicted = _of_kinds(work, set(settings.science.predicts)) + work.held_out
+    networks = [_network(part, predicted, gpus=gpus, tflops=tflops) for part in parts]
+    kept = trained if settings.scale.os.coarse else _of_kinds(work, _kept(settings)) + work.held_out
+    prepared = sum(PREPARED_BYTES_A_VOXEL * n * _voxels(g, part) for part in parts for g, n in kept.items())
+    native = sum(n * g.voxels for g, n in (trained + predicted).items())
     return Plan(
         round=settings.name,
         scale=settings.scale_name,
         gpus=gpus,
         tflops=tflops,
         training_workers=workers,
-        cases={str(k): n for k, n in work.kinds.items()}
-        | {"trained": len(work.trained), "predicted": len(work.predicted)},
+        cases={str(kind): scans.total() for kind, scans in work.kinds.items()}
+        | {"trained": trained.total(), "predicted": predicted.total()},
         networks=networks,
         prepared_bytes=int(prepared),
         layer_bytes=int(native * work.label_bytes_a_voxel),
@@ -168,7 +169,18 @@ def plan_round(settings: RoundSettings, work: Work, *, gpus: int, tflops: float)
     )
 
 
-def _network(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -> NetworkPlan:
+def _of_kinds(work: Work, kinds: set[Kind]) -> Counter[Geometry]:
+    return sum((work.kinds[kind] for kind in kinds), Counter())
+
+
+def _kept(settings: RoundSettings) -> set[Kind]:
+    """The kinds whose scans the prepared cache keeps; where boxes are found, only what is learnt from."""
+    return {*_trained(settings.science.cases), *settings.science.predicts}
+
+
+def _network(
+    settings: RoundSettings, predicted: Counter[Geometry], *, gpus: int, tflops: float
+) -> NetworkPlan:
     stage, workers = settings.stage, settings.scale.training_workers
     learning = _cost(settings, settings.science.supervision)
     one = _cost(settings, "plain")
@@ -179,9 +191,9 @@ def _network(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -
     prediction_settings, channels = settings.prediction, 1 + len(settings.science.classes)
     passes = networks * (1 + len(mirror_images(prediction_settings.mirrored)))
     windows = labelling_bytes = 0
-    for geometry in work.predicted:
+    for geometry, count in predicted.items():
         looks = expected_windows(geometry, prediction_settings)
-        windows += len(looks)
+        windows += count * len(looks)
         labelling_bytes = max(labelling_bytes, stream_bytes(looks, channels=channels))
     training = float(steps * patches * learning.training_flops)
     prediction = float(windows * passes * one.flops)
