@@ -60,7 +60,7 @@ def train_model(store: Store, sources: Sources, targets: Layer, resources: Resou
         f"{settings.epochs} epochs on {_workers(settings.scale)} workers"
     )
     try:
-        checkpoint = _fit(settings, plan, sources.starts_from, scratch, resources)
+        checkpoint = _fit(settings, plan, pins, sources.starts_from, scratch, resources)
         model = keep_model(store, pins, checkpoint, settings.prediction)
     except Exception:
         if (theirs := store.trained(pins)) is None:
@@ -75,6 +75,7 @@ def train_model(store: Store, sources: Sources, targets: Layer, resources: Resou
 def _fit(
     settings: RoundSettings,
     plan: FeedPlan,
+    pins: ModelPins,
     starts_from: Model | None,
     scratch: Path,
     resources: Resources,
@@ -91,6 +92,7 @@ def _fit(
         train_loop_config={
             "settings": settings.model_dump(mode="json"),
             "plan": plan,
+            "pins": pins,
             "starts_from": (plan.location, starts_from.id) if starts_from else None,
             "meter": meter.actor,
             "code": code_digest(),
@@ -157,6 +159,8 @@ def _train_in_worker(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device, prepare_model
 
     check_code(config["code"])
+    if Store.open(config["plan"].location).trained(config["pins"]) is not None:
+        return  # begun again after another driver was faster and took the scratch away: nothing to learn
     if diverged := ray.get(config["meter"].stopped.remote()):
         raise DivergedError(diverged)  # Ray starts the workers again, as after a node's death
     settings = RoundSettings.model_validate(config["settings"])
