@@ -335,11 +335,9 @@ def _science_faults(science: Science, folder: Path) -> Iterator[str]:
 
 def _size_faults(scale: Scale) -> Iterator[str]:
     """What no single key of a scale's file can say."""
-    if (scale.least_training_workers or 0) > scale.training_workers:
-        yield (
-            f"least_training_workers {scale.least_training_workers} is more than training_workers "
-            f"{scale.training_workers}; lower it, or remove it so that the number is fixed"
-        )
+    workers, least = scale.training_workers, scale.least_training_workers
+    if least and least > workers:
+        yield f"least_training_workers {least} is more than training_workers {workers}; lower or remove it"
     coarse = [("os.coarse", scale.os.coarse)] if scale.os.coarse else []
     for stage, size in (("os", scale.os), ("ots", scale.ots), *coarse):
         if stage == "os" and size.resized and not coarse:
@@ -348,8 +346,5 @@ def _size_faults(scale: Scale) -> Iterator[str]:
         if any(p % d for p, d in zip(size.patch, divisor, strict=True)):
             yield f"[{stage}] patch {size.patch} must be a multiple of {divisor}, the network's strides"
         for key in ("labelled_batch", "unlabelled_batch"):
-            if getattr(size, key) % scale.training_workers:
-                yield (
-                    f"[{stage}] {key} {getattr(size, key)} can't be split evenly over "
-                    f"{scale.training_workers} training workers; make it a multiple of them"
-                )
+            if (batch := getattr(size, key)) % workers:
+                yield f"[{stage}] {key} {batch} can't be split evenly over {workers} workers; take a multiple"

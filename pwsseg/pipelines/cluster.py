@@ -117,6 +117,7 @@ def _start_local() -> None:
         remedy="wait until it is less busy or free some memory, then run the same command again",
     ):
         cpus = len(os.sched_getaffinity(0))
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # no one takes this machine away
         ray.init(
             address="local",
             num_cpus=cpus,

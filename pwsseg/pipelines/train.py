@@ -60,7 +60,7 @@ def train_model(store: Store, sources: Sources, targets: Layer, resources: Resou
         f"{settings.epochs} epochs on {_workers(settings.scale)} workers"
     )
     try:
-        checkpoint = _fit(settings, plan, pins, sources.starts_from, scratch, resources)
+        checkpoint = _fit(settings, plan, pins, sources.starts_from, scratch=scratch, resources=resources)
         model = keep_model(store, pins, checkpoint, settings.prediction)
     except Exception:
         if (theirs := store.trained(pins)) is None:
@@ -77,6 +77,7 @@ def _fit(
     plan: FeedPlan,
     pins: ModelPins,
     starts_from: Model | None,
+    *,
     scratch: Path,
     resources: Resources,
 ) -> Path:
