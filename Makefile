@@ -6,7 +6,7 @@ DEMO ?= demo
 READY := .venv/.ready
 BENCH_READY := .venv-bench/.ready
 # Benchmarks that train, or run for long: by hand
-LONG := ablation real_scans fuzz nodes soak
+LONG := ablation real_scans fuzz nodes soak rehearsal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint schema bench audit clean setup

@@ -1,0 +1,183 @@
+"""A whole ots2 round over 400, then over 4000 scans: what the engine takes a scan, and whether that grows.
+
+python benchmarks/rehearsal.py [--scans 400 4000] [--keep DIR]
+
+Scans are 8 x 8 x 8 voxels and the network is the tests' smallest, so nearly all that is timed is the engine:
+sources, selection, fusion, prepared cache, training's start, prediction on Ray Data, the gate, publishing.
+Of the cases one in 16 is fully annotated and half in part, as in FLARE23; a tenth more is held out. The round
+runs as people run it, `jobs/round.py` in a process of its own. A run over 40 scans comes first; what it takes
+is the start (Ray, training workers) and is taken off. `engine_ms_per_scan` is wall time, on all cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # a fresh clone needs no installation of the package itself
+
+from road import clean_environment, command, write_settings  # noqa: E402
+from scale import GEOMETRY, pins  # noqa: E402
+
+from pwsseg.networks.losses import channels_of  # noqa: E402
+from pwsseg.networks.supervision import build_network  # noqa: E402
+from pwsseg.pipelines.checkpoints import WEIGHTS, keep_model  # noqa: E402
+from pwsseg.rounds import RoundSettings, load_round  # noqa: E402
+from pwsseg.store import (  # noqa: E402
+    AnnotationPins,
+    Layer,
+    Model,
+    ModelPins,
+    PredictionPins,
+    Source,
+    Store,
+)
+from pwsseg.values import FLARE23  # noqa: E402
+
+START = 40
+ORGANS = tuple(c for c in FLARE23.ids if c != FLARE23.tumor)
+
+
+class Run(NamedTuple):
+    """One round over so many scans."""
+
+    scans: int
+    seconds: float
+    driver_mb: float
+    stages: dict[str, float]
+
+
+def main() -> None:
+    """Print the table and the line of figures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--scans", type=int, nargs=2, default=[400, 4000])
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the stores here")
+    given = parser.parse_args()
+    with TemporaryDirectory() as scratch:
+        folder = given.keep or Path(scratch)
+        settings = write_settings(folder / "settings", drift=True)
+        start, few, many = (rehearse(folder / f"store-{n}", n, settings) for n in (START, *given.scans))
+    each = {run.scans: 1e3 * (run.seconds - start.seconds) / (run.scans - START) for run in (few, many)}
+    print(f"{'scans':>6}{'seconds':>9}{'ms a scan':>11}{'driver MB':>11}  seconds of stages")
+    for run in (start, few, many):
+        stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in run.stages.items())
+        print(
+            f"{run.scans:6}{run.seconds:9.1f}{each.get(run.scans, 0.0):11.1f}{run.driver_mb:11.0f}  {stages}"
+        )
+    figures = {
+        "engine_ms_per_scan": round(each[many.scans], 1),
+        "growth": round(each[many.scans] / each[few.scans], 2),
+        "driver_growth_mb": round(many.driver_mb - few.driver_mb),
+    }
+    print(json.dumps(figures))
+
+
+def rehearse(location: Path, scans: int, settings: Path) -> Run:
+    """Fill a store, run the round, and ask whether it was published with every case."""
+    shutil.rmtree(location, ignore_errors=True)
+    fill(Store.create(location), scans, load_round("ots1", "tiny", folder=settings))
+    log = location.with_suffix(".jsonl")
+    log.unlink(missing_ok=True)
+    drift = ("--accept-drift", "a network that has learnt nothing")
+    of_round = ("--round", "ots2", "--scale", "tiny", "--settings", settings, "--store", location)
+    began = time.perf_counter()
+    with location.with_suffix(".txt").open("w") as said:
+        job = subprocess.Popen(
+            command("round", *of_round, *drift, "--json-log", log),
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env=clean_environment() | {"PYTHONPATH": str(ROOT)},
+        )
+        _, code, used = os.wait4(job.pid, 0)
+    seconds = time.perf_counter() - began
+    if code:
+        raise SystemExit(location.with_suffix(".txt").read_text())
+    assert len(Store.open(location).layer("ots2").cases()) == scans + held_out(scans)
+    return Run(scans, seconds, used.ru_maxrss / 1e3, stage_seconds(log))
+
+
+def stage_seconds(log: Path) -> dict[str, float]:
+    """Seconds of each stage, by the job's own log."""
+    seconds: dict[str, float] = defaultdict(float)
+    for line in map(json.loads, log.read_text(encoding="utf-8").splitlines()):
+        seconds[line["stage"].rpartition("· ")[2]] += line["seconds"]
+    return dict(seconds)
+
+
+def held_out(scans: int) -> int:
+    """How many scans are held out beside so many that are not."""
+    return scans // 10
+
+
+def fill(store: Store, scans: int, ots1: RoundSettings) -> None:
+    """Scans, annotation as partial as FLARE23's, the layers that ots2 compares, the model it starts from."""
+    cases = [f"case-{i:05}" for i in range(scans)]
+    held = [f"held-{i:05}" for i in range(held_out(scans))]
+    generator = np.random.default_rng(0)
+    for case in (*cases, *held):
+        hu = generator.normal(40, 60, GEOMETRY.shape).astype(np.int16)
+        source = Source(format="nifti", name=f"{case}_0000.nii.gz", digest="5" * 64)
+        held_scan = case.startswith("held")
+        store.write_scan(case, hu, GEOMETRY, source=source, split="validation" if held_scan else "training")
+    stated = dict.fromkeys(held, FLARE23.ids) | {
+        case: FLARE23.ids if i % 16 == 0 else (FLARE23.tumor,)
+        for i, case in enumerate(cases)
+        if i % 16 == 0 or i % 2
+    }
+    parents = [layer(store, pins("annotation", [], code="0"), stated)]
+    trained = model(store, ots1)
+    for name in ("os1", "os2", "ots1"):
+        classes = ORGANS if name.startswith("os") else FLARE23.ids
+        of_layer = pins(name, parents, code="0")
+        if name == "ots1":
+            of_layer = of_layer.model_copy(update={"model": trained.pin})
+        parents.append(layer(store, of_layer, dict.fromkeys((*cases, *held), classes)))
+
+
+def model(store: Store, settings: RoundSettings) -> Model:
+    """A model as a round keeps it, that has learnt nothing."""
+    prediction = settings.prediction
+    channels = channels_of(prediction.activation, prediction.classes)
+    network = build_network(prediction.network, len(channels), prediction.supervision)
+    of_model = ModelPins(
+        name=settings.name, targets=(), starts_from=None, settings=settings.pinned(), cases=(), code="0"
+    )
+    with TemporaryDirectory() as folder:
+        save_file(network.state_dict(), Path(folder, WEIGHTS))
+        Path(folder, "curve.json").write_text("[]", encoding="utf-8")
+        return keep_model(store, of_model, Path(folder), prediction)
+
+
+def layer(
+    store: Store, of_layer: AnnotationPins | PredictionPins, stated: Mapping[str, Sequence[int]]
+) -> Layer:
+    """A published layer of noise in the classes that each case states."""
+    draft = store.draft(of_layer)
+    for case, classes in stated.items():
+        draft.write(case, labels(of_layer.name, tuple(classes)), annotated_classes=classes, seconds={})
+    return draft.publish(stated)
+
+
+def labels(name: str, classes: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Labels (z, y, x) in which every class has some voxels; another layer has others."""
+    drawn: NDArray[np.int64] = np.random.default_rng(len(name)).choice((0, *classes), GEOMETRY.shape)
+    return drawn.astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main()
