@@ -147,10 +147,11 @@ def plan_round(settings: RoundSettings, work: Work, *, gpus: int, tflops: float)
             f"give --gpus {workers} or more, or lower training_workers in the scale"
         )
     parts = [part for part in (settings.coarse, settings) if part is not None]
-    trained = _of_kinds(work, set(_trained(settings.science.cases)))
-    predicted = _of_kinds(work, set(settings.science.predicts)) + work.held_out
+    learnt, labelled = set(_trained(settings.science.cases)), set(settings.science.predicts)
+    trained, predicted = _of_kinds(work, learnt), _of_kinds(work, labelled) + work.held_out
     networks = [_network(part, predicted, gpus=gpus, tflops=tflops) for part in parts]
-    kept = trained if settings.scale.os.coarse else _of_kinds(work, _kept(settings)) + work.held_out
+    # in boxes only what is learnt from is prepared: prediction finds its own
+    kept = trained if settings.scale.os.coarse else _of_kinds(work, learnt | labelled) + work.held_out
     prepared = sum(PREPARED_BYTES_A_VOXEL * n * _voxels(g, part) for part in parts for g, n in kept.items())
     native = sum(n * g.voxels for g, n in (trained + predicted).items())
     return Plan(
@@ -171,11 +172,6 @@ def plan_round(settings: RoundSettings, work: Work, *, gpus: int, tflops: float)
 
 def _of_kinds(work: Work, kinds: set[Kind]) -> Counter[Geometry]:
     return sum((work.kinds[kind] for kind in kinds), Counter())
-
-
-def _kept(settings: RoundSettings) -> set[Kind]:
-    """The kinds whose scans the prepared cache keeps; where boxes are found, only what is learnt from."""
-    return {*_trained(settings.science.cases), *settings.science.predicts}
 
 
 def _network(

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from road import PATIENCE_S, REPOSITORY, Done, Road, answer, clean_environment, job, round_job
 
 from faults.disturbing import os1, same_layer
 from pwsseg.formats.nifti import read_scan, write_scan
+from pwsseg.pipelines.needs import free_bytes
 from pwsseg.store import Store
 from pwsseg.store.verify import verify
 
@@ -171,8 +173,7 @@ def test_full_disk_refuses_and_loses_nothing(
 
 def nearly_full(more: int) -> dict[str, str]:
     """The environment of a Ray that takes a node for full when so many bytes more than now are in use."""
-    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    total, free = (1024 * int(facts[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    total, free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), free_bytes(torch.device("cpu"))
     return {"RAY_memory_usage_threshold": str(round(min(0.95, (total - free + more) / total), 3))}
 
 
