@@ -130,12 +130,15 @@ def end_session(session: int) -> None:
                 continue
 
 
-def curves(runs: Path) -> list[list[dict[str, float]]]:
-    """The training curves of the registered checkpoints, shortest first."""
-    found = []
-    for path in runs.glob("*/checkpoint_*/curve.json"):
+def registered_curve(scratch: Path) -> list[dict[str, float]]:
+    """The training curve up to the last checkpoint that Ray has registered: what a fault can't take away."""
+    found: list[list[dict[str, float]]] = [[]]
+    for snapshot in scratch.rglob("checkpoint_manager_snapshot.json"):
         try:
-            found.append(json.loads(path.read_text()))
+            last = json.loads(snapshot.read_text())["latest_checkpoint_result"]
+            if last is not None:
+                curve = snapshot.parent / last["checkpoint_dir_name"] / "curve.json"
+                found.append(json.loads(curve.read_text()))
         except (FileNotFoundError, json.JSONDecodeError):  # still being written, or gone already
             continue
-    return sorted(found, key=len)
+    return max(found, key=len)

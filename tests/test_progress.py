@@ -72,6 +72,23 @@ def test_a_terminal_is_rewritten_with_the_time_left(clock: list[float]) -> None:
     assert shown[-1].endswith("0:30   loss 0.5   1 failed\n")
 
 
+def test_what_is_done_again_after_a_fault_is_not_counted_twice(clock: list[float]) -> None:
+    out = Terminal()
+    stage = Progress("os1 · train", 6, unit="epochs", out=out)
+    for reached in (1, 2, 3, 3, 4):  # the third epoch's checkpoint was lost
+        clock[0] += 10
+        stage.step(reached=reached)
+    assert "4/6 epochs  0:50, about 0:20 left" in out.getvalue()
+
+
+def test_a_resumed_training_reckons_with_the_epochs_of_this_run(clock: list[float]) -> None:
+    out = Terminal()
+    stage = Progress("os1 · train", 100, unit="epochs", out=out)
+    clock[0] += 10
+    stage.step(reached=91)
+    assert "91/100 epochs  0:10, about 1:30 left" in out.getvalue()
+
+
 def test_time_left_is_reckoned_by_windows_where_scans_are_of_unlike_size(clock: list[float]) -> None:
     out = Terminal()
     stage = Progress("os1 · predict", 3, windows=1000, out=out)

@@ -37,6 +37,7 @@ class EpochMeter:
 
         self.actor = _beside_driver(_Rows)
         self._progress = Progress(f"{name} · train", epochs, unit="epochs")
+        self._next, self._resumed = 0, ""
         self._boards = [SummaryWriter(str(folder / run)) for folder in _boards]
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -61,7 +62,11 @@ class EpochMeter:
         import ray
 
         for row in ray.get(self.actor.take.remote()):
-            self._progress.step(note=f"loss {row['loss']:.3f}")
+            done = int(row["epoch"])
+            if done != self._next:
+                self._resumed = f", resumed after epoch {done}"
+            self._next = done + 1
+            self._progress.step(note=f"loss {row['loss']:.3f}{self._resumed}", reached=self._next)
             for board in self._boards:
                 for name, value in row.items():
                     if name != "epoch":

@@ -54,15 +54,18 @@ class Progress:
         self._windows, self._windows_done = windows, 0
         self._out = out or sys.stdout
         self._rewrites = self._out.isatty()
-        self._done = self._failed = 0
+        self._done = self._failed = self._steps = 0
         self._note = ""
         self._began = self._shown = time.monotonic()
         if self._rewrites:
             self._show()
 
-    def step(self, *, failed: bool = False, note: str = "", windows: int = 0) -> None:
-        """One more is done, which was so many windows."""
-        self._done += 1
+    def step(
+        self, *, failed: bool = False, note: str = "", windows: int = 0, reached: int | None = None
+    ) -> None:
+        """One more is done, of so many windows; `reached`: how many are done, where some are done again."""
+        self._steps += 1
+        self._done = self._done + 1 if reached is None else reached
         self._windows_done += windows
         self._failed += failed
         self._note = note or self._note
@@ -95,9 +98,12 @@ class Progress:
         if self._windows:
             line += f"{self._windows_done:,}/{self._windows:,} windows   "
         line += _clock(seconds)
-        done, total = (self._windows_done, self._windows) if self._windows else (self._done, self._total)
+        if self._windows:
+            done, left = self._windows_done, self._windows - self._windows_done
+        else:
+            done, left = self._steps, self._total - self._done
         if not last and done:
-            line += f", about {_clock(seconds / done * (total - done))} left"
+            line += f", about {_clock(seconds / done * left)} left"
         if self._note:
             line += f"   {self._note}"
         if self._failed:

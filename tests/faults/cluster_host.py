@@ -1,7 +1,8 @@
 """Holds the nodes of a ray.cluster_utils.Cluster in a process of its own: no test's process has a Ray then.
 
-It prints the head's address, then obeys lines on stdin and answers each by a line: `add` starts a node of one
-CPU, `kill` ends the newest node and all on it as kill -9 does. At the end of stdin all nodes end.
+It prints the head's address, then obeys lines on stdin and answers each by the same line: `add` starts a node
+of one CPU; `kill` ends the newest node, and all on it, as kill -9 does; `kill 17 23` the newest whose raylet
+is one of these processes. At the end of stdin all nodes end.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ def main() -> None:
     nodes = [cluster.add_node(**NODE) for _ in range(int(sys.argv[1]))]
     _answer(cluster.address)
     for line in sys.stdin:
-        if line.strip() == "add":
+        what, *raylets = line.split()
+        if what == "add":
             nodes.append(cluster.add_node(**NODE))
         else:
-            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            gone = [node for node in nodes if not raylets or _raylet(node) in raylets][-1]
+            nodes.remove(gone)
+            cluster.remove_node(gone, allow_graceful=False)
         _answer(line.strip())
     cluster.shutdown()
+
+
+def _raylet(node: Any) -> str:
+    return str(node.all_processes["raylet"][0].process.pid)
 
 
 def _answer(said: str) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from road import PATIENCE_S, REPOSITORY, Done, clean_environment, command, curves, end_session
+from road import PATIENCE_S, REPOSITORY, Done, clean_environment, command, end_session, registered_curve
 
 from pwsseg.store import Store
 
@@ -91,8 +91,8 @@ def commits(store: Path) -> int:
 
 
 def epochs(store: Path) -> int:
-    """How many epochs the training under way has registered."""
-    return max((len(curve) for curve in curves(store / "runs")), default=0)
+    """How many epochs the training under way would not lose: Ray has registered their checkpoint."""
+    return len(registered_curve(store / "runs"))
 
 
 def same_layer(store: Path, undisturbed: Path) -> None:

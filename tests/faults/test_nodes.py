@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,9 @@ from road import REPOSITORY, Road, clean_environment, end_session, write_setting
 
 from faults.disturbing import EPOCHS, commits, epochs, os1, running, same_layer, titled
 from pwsseg.store import Store
+
+TRAINS, PREDICTS = "RayTrainWorker", "ray::MapWorker(Map(_OnDevice))"
+"""What Ray calls the processes that train, and those that keep a network to predict with."""
 
 
 class Nodes:
@@ -41,18 +46,31 @@ class Nodes:
         """A node more."""
         self._ask("add")
 
-    def kill(self) -> None:
-        """The newest node is gone, with all its processes."""
-        self._ask("kill")
+    def kill(self, title: str = "") -> None:
+        """The newest node beside the head (that has a process of this title) is gone with all on it."""
+        self._ask(" ".join(["kill", *(self.at_work(title) if title else ())]))
 
-    def at_work(self, title: str) -> int:
-        """On how many nodes there is a process of this title: they are children of the node's raylet."""
-        parents = set()
+    def at_work(self, title: str) -> set[str]:
+        """The raylets of the nodes that have a process of this title: its parents."""
+        raylets = set()
         for process in titled(title, session=self.host.pid):
             with suppress(OSError):
                 fields = Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()
-                parents.add(fields[1])
-        return len(parents)
+                raylets.add(fields[1])
+        return raylets
+
+    @contextmanager
+    def held(self, title: str) -> Iterator[None]:
+        """Meanwhile the processes of this title that there are stand still."""
+        there = titled(title, session=self.host.pid)
+        for process in there:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in there:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
 
     def end(self) -> None:
         """All nodes."""
@@ -67,7 +85,7 @@ class Nodes:
         assert self.host.stdin is not None
         self.host.stdin.write(f"{what}\n")
         self.host.stdin.flush()
-        assert self._answer() == what
+        assert (said := self._answer()) == what, said
 
     def _answer(self) -> str:
         assert self.host.stdout is not None
@@ -91,11 +109,14 @@ def test_round_loses_and_gains_nodes_and_publishes_the_same(
     shutil.copytree(ingested.store, store)
     with running(os1(settings, store), tmp_path / "log", nodes.environment) as job:
         job.wait_until(lambda: epochs(store) >= 2)
-        assert nodes.at_work("RayTrainWorker") == 2
-        nodes.kill()
+        assert len(nodes.at_work(TRAINS)) == 2
+        nodes.kill(TRAINS)
         nodes.add()
-        job.wait_until(lambda: commits(store) >= 1 and nodes.at_work("ray::MapWorker(Map(_OnDevice))") >= 2)
-        nodes.kill()
+        job.wait_until(lambda: bool(nodes.at_work(PREDICTS)))
+        with nodes.held(PREDICTS):  # a second may come much later, on a machine that has no core left
+            job.wait_until(lambda: len(nodes.at_work(PREDICTS)) == 2)
+        job.wait_until(lambda: commits(store) >= 1)
+        nodes.kill(PREDICTS)
         assert commits(store) < 5
         nodes.add()
         said = job.done().expect(0).said
@@ -115,8 +136,9 @@ def test_training_goes_on_with_fewer_workers_on_the_node_that_is_left(
     )
     with running(os1(settings, store), tmp_path / "log", nodes.environment) as job:
         job.wait_until(lambda: epochs(store) >= 2)
-        nodes.kill()
-        nodes.kill()
+        with nodes.held(TRAINS):  # no epoch ends between the two deaths
+            nodes.kill()
+            nodes.kill()
         said = job.done().expect(0).said
     assert f"{EPOCHS} epochs on 1 to 2 workers" in said
     curve, wanted = (Store.open(place).model("os1").curve() for place in (store, undisturbed))
