@@ -36,15 +36,15 @@ def evaluate_layer(
     StoreError
         When the layers share no case of the split, or a case can't be scored.
     """
-    wanted = set(store.cases(split=split))
-    shared = sorted(wanted & set(layer.cases()) & set(reference.cases()))
+    wanted = {scan.case: scan for scan in store.scan_records() if scan.split == split}
+    shared = sorted(wanted.keys() & set(layer.cases()) & set(reference.cases()))
     if not shared:
         raise StoreError(
             f"{layer.id} and {reference.id} share no {split} case; evaluate against a layer that annotates "
             f"cases which {layer.id} predicts"
         )
     items = over_cases(
-        [Item(c) for c in shared],
+        [Item(c, voxels=wanted[c].geometry.voxels) for c in shared],
         [Stage(_score, {"location": store.location, "layer": layer.id, "reference": reference.id})],
         resources=resources,
         progress=Progress(f"{layer.id} · evaluate", len(shared)),

@@ -40,7 +40,17 @@ def fuse_targets(
     waiting = [c for c in chosen if c not in draft.committed()]
     items = over_cases(
         [_item(sources, case) for case in waiting],
-        [Stage(_write_target, {"draft": draft, "location": store.location, "sources": sources})],
+        [
+            Stage(
+                _write_target,
+                {
+                    "draft": draft,
+                    "annotation": sources.annotation,
+                    "pseudo": sources.pseudo,
+                    "settings": sources.settings,
+                },
+            )
+        ],
         resources=resources,
         progress=Progress(f"{sources.settings.name} · fuse", len(waiting)),
     )
@@ -93,17 +103,27 @@ def target_labels(
 
 
 def _item(sources: Sources, case: str) -> Item:
-    return Item(case, {"known": sorted(sources.known(case)), "fused": sources.is_fused(case)})
+    geometry = sources.scans[case].geometry
+    facts = {
+        "known": sorted(sources.known(case)),
+        "stated": sources.kinds[case] != "unlabelled",
+        "annotated": sorted(sources.annotated[case]),
+        "fused": sources.is_fused(case),
+        "spacing": geometry.spacing,
+    }
+    return Item(case, facts, voxels=geometry.voxels)
 
 
-def _write_target(item: Item, *, draft: LayerDraft, location: str, sources: Sources) -> Item:
-    case, annotated = item.case, sources.annotated[item.case]
+def _write_target(
+    item: Item, *, draft: LayerDraft, annotation: Layer, pseudo: Layer | None, settings: RoundSettings
+) -> Item:
+    case, facts = item.case, item.fields
     labels = target_labels(
-        sources.annotation.labels(case) if sources.kinds[case] != "unlabelled" else None,
-        sources.pseudo.labels(case) if sources.pseudo and item.fields["fused"] else None,
-        settings=sources.settings,
-        annotated=annotated,
-        spacing=Store.open(location).scan(case).geometry.spacing,
+        annotation.labels(case) if facts["stated"] else None,
+        pseudo.labels(case) if pseudo and facts["fused"] else None,
+        settings=settings,
+        annotated=frozenset(facts["annotated"]),
+        spacing=tuple(facts["spacing"]),
     )
-    draft.write(case, labels, annotated_classes=item.fields["known"], seconds={})
-    return item
+    draft.write(case, labels, annotated_classes=facts["known"], seconds={})
+    return Item(case)

@@ -44,8 +44,9 @@ def check_drift(
     if limits is None or before is None:
         return None
     cases = sorted(set(before.cases()) & set(sources.predicted) & draft.committed())
+    held_out = frozenset(sources.validation)
     items = over_cases(
-        [Item(c, {"held_out": c in sources.validation}) for c in cases],
+        [_item(c, sources, held_out=c in held_out) for c in cases],
         [Stage(_measure, {"proof": draft.proof(), "before": before, "annotation": sources.annotation})],
         resources=resources,
         progress=Progress(f"{sources.settings.name} · gate", len(cases)),
@@ -70,6 +71,10 @@ def _last(store: Store, name: str) -> Layer | None:
         return store.layer(name)
     except StoreError:
         return None
+
+
+def _item(case: str, sources: Sources, *, held_out: bool) -> Item:
+    return Item(case, {"held_out": held_out}, voxels=sources.scans[case].geometry.voxels if held_out else 0)
 
 
 def _measure(item: Item, *, proof: Proof, before: Layer, annotation: Layer) -> Item:

@@ -3,9 +3,10 @@
     outcomes = over_cases(rows, [Stage(load), Stage(Predictor, device=True), Stage(write)], progress=...)
 
 A row is one case: {case, fields..., volume}. A function gets a row and returns it changed; what it raises
-becomes the row's error and later stages pass the row by. A process that dies is tried once more; rows that
-don't come back are sent again, since a dying node may take a case and its second try along; a row that never
-comes back is an error too. So every case that went in comes out, done or with a reason.
+becomes the row's error and later stages pass the row by. Cases of little work share a task. A process that
+dies is tried once more; rows that don't come back are sent again, each for itself, since a case that kills
+its process, or a dying node, may take others and their second try along; a row that never comes back is an
+error too. So every case that went in comes out, done or with a reason.
 """
 
 from __future__ import annotations
@@ -29,6 +30,14 @@ Work = Callable[["Item"], "Item"]
 
 PASSES = 2
 """How often a row is sent; each time a process that dies with it is tried once more."""
+TASK_VOXELS = 8_000_000
+"""A task's cases have so many voxels together, or are one: a quarter second of work, to 10 ms of Ray's."""
+LEAST_VOXELS, WINDOW_VOXELS = TASK_VOXELS // 64, TASK_VOXELS // 16
+"""What a case counts at least, and a window that the network looks at, in voxels of the same work."""
+TASKS_A_CPU = 8
+"""A pass is cut into so many tasks for each CPU at least, so that none waits long for the last."""
+RETRIED: dict[str, Any] = {"max_retries": 1}
+"""What stages without a device ask of Ray; those in a row that ask the same share a process."""
 NOTHING = np.zeros((0, 0, 0), dtype=np.float16)
 
 
@@ -41,7 +50,9 @@ class Item:
     volume: np.ndarray = field(default_factory=lambda: NOTHING)
     error: str = ""
     windows: int = 0
-    """How many windows the network will look at, where that is known: the work that it is."""
+    """How many windows the network will look at, where that is known."""
+    voxels: int | None = None
+    """How many voxels will be read, where that is known: with the windows, the work that it is."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,10 @@ def over_cases(
     if not waiting:
         return []
     done = []
-    for _ in range(PASSES):
-        for item in _run(list(waiting.values()), stages, resources) if waiting else ():
+    for number in range(PASSES):
+        items = list(waiting.values())
+        tasks = tasks_of(items, cpus=resources.cpus) if number == 0 else [[item] for item in items]
+        for item in _run(tasks, stages, resources) if tasks else ():
             progress.step(failed=bool(item.error), windows=waiting.pop(item.case).windows)
             done.append(item)
     for item in waiting.values():
@@ -81,16 +94,35 @@ def check_done(items: Iterable[Item], said: str) -> None:
         raise StoreError(f"{said.format(case=failed.case)}: {failed.error}")
 
 
-def _run(items: list[Item], stages: list[Stage], resources: Resources) -> Iterator[Item]:
+def tasks_of(items: list[Item], *, cpus: int) -> list[list[Item]]:
+    """The items in their order, those of little work together; what work is unknown is a task of its own."""
+    most = -(-len(items) // (TASKS_A_CPU * cpus))
+    tasks: list[list[Item]] = []
+    room = 0
+    for item in items:
+        work = TASK_VOXELS
+        if item.voxels is not None:
+            work = max(item.voxels + item.windows * WINDOW_VOXELS, LEAST_VOXELS)
+        if not tasks or work > room or len(tasks[-1]) == most:
+            tasks.append([])
+            room = TASK_VOXELS
+        tasks[-1].append(item)
+        room -= work
+    return tasks
+
+
+def _run(tasks: list[list[Item]], stages: list[Stage], resources: Resources) -> Iterator[Item]:
     import ray.data
 
-    dataset = ray.data.from_items([_row(i) for i in items], override_num_blocks=len(items))
+    rows = [{"task": json.dumps([(i.case, i.fields) for i in task])} for task in tasks]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     with warnings.catch_warnings():
         # Ray 2.60 deprecates remote arguments without naming another way to bound retries
         warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
+        dataset = dataset.flat_map(_cases, **RETRIED)
         for stage in stages:
             dataset = _with_stage(
-                dataset, stage, devices=min(resources.devices, len(items)), resources=resources
+                dataset, stage, devices=min(resources.devices, len(tasks)), resources=resources
             )
     for row in dataset.iter_rows():
         yield _item(row)
@@ -100,7 +132,7 @@ def _with_stage(dataset: Any, stage: Stage, *, devices: int, resources: Resource
     import ray.data
 
     if not stage.device:
-        return dataset.map(_Guarded(stage.work, stage.settings, code_digest()), max_retries=1)
+        return dataset.map(_Guarded(stage.work, stage.settings, code_digest()), **RETRIED)
     return dataset.map(
         _OnDevice,
         fn_constructor_args=(stage.work, stage.settings, code_digest()),
@@ -149,6 +181,11 @@ class _OnDevice:
             return self._guarded(row)
         finally:
             self._since = perf_counter()
+
+
+def _cases(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a task's cases."""
+    return [_row(Item(case, fields)) for case, fields in json.loads(row["task"])]
 
 
 def _row(item: Item) -> dict[str, Any]:

@@ -63,10 +63,11 @@ def predict_layer(
     if committed:
         say(f"  resuming {draft.id}: {len(committed)} of {len(sources.predicted)} cases are done")
     prediction = settings.prediction
-    windows = {c: len(expected_windows(store.scan(c).geometry, prediction)) for c in waiting}
+    grids = {c: sources.scans[c].geometry for c in waiting}
+    windows = {c: len(expected_windows(grids[c], prediction)) for c in waiting}
     waiting.sort(key=lambda c: (-windows[c], c))
     items = over_cases(
-        [Item(c, windows=windows[c]) for c in waiting],
+        [Item(c, windows=windows[c], voxels=grids[c].voxels) for c in waiting],
         [
             Stage(load_scan, {"location": store.location})
             if settings.box

@@ -31,9 +31,9 @@ def prepare_scans(store: Store, sources: Sources, resources: Resources) -> None:
     cache = store.prepared(settings.recipe)
     predicted = [] if settings.box or settings.stage.resized else sources.predicted
     cases = sorted({*sources.learnt, *sources.unlabelled, *predicted})
-    waiting = [c for c in cases if not cache.has(c, store.scan(c).record.digest)]
+    waiting = [c for c in cases if not cache.has(c, sources.scans[c].digest)]
     items = over_cases(
-        [Item(c) for c in waiting],
+        [Item(c, voxels=sources.scans[c].geometry.voxels) for c in waiting],
         [Stage(_Preparer, {"location": store.location, "settings": settings}, device=True)]
         if settings.box
         else [Stage(_prepare_one, {"location": store.location, "settings": settings})],

@@ -64,7 +64,7 @@ def _digest(sources: Sources) -> str:
 def _choose(store: Store, sources: Sources, resources: Resources, *, count: int) -> list[str]:
     labelled, waiting = sources.learnt, sources.unlabelled
     items = over_cases(
-        [Item(c) for c in (*labelled, *waiting)],
+        [Item(c, windows=1, voxels=sources.scans[c].geometry.voxels) for c in (*labelled, *waiting)],
         [
             Stage(_load, {"location": store.location, "settings": _input(sources)}),
             Stage(_Describer, {"settings": sources.settings, "model": sources.described_by}, device=True),

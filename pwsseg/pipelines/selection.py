@@ -62,7 +62,7 @@ def _compared(
     before: Layer, after: Layer, cases: Collection[str], sources: Sources, resources: Resources
 ) -> dict[str, float]:
     items = over_cases(
-        [Item(c) for c in sorted(cases)],
+        [Item(c, voxels=sources.scans[c].geometry.voxels) for c in sorted(cases)],
         [Stage(_compare, {"before": before, "after": after})],
         resources=resources,
         progress=Progress(f"{sources.settings.name} · select", len(cases)),

@@ -15,6 +15,7 @@ from pwsseg.pipelines.leakage import leaks
 from pwsseg.rounds import ANNOTATION, RoundSettings
 from pwsseg.store import Layer, Model, Pin, Store
 from pwsseg.store.digests import json_digest
+from pwsseg.store.records import ScanRecord
 from pwsseg.values import SettingsError, StoreError
 
 UNTRAINED = "untrained"
@@ -41,8 +42,8 @@ class Sources:
     """Training scans that show what a held-out one shows, and why that is said (pipelines/leakage.py)."""
     described_by: Model | None
     """The model whose encoder describes scans when representatives are chosen."""
-    scans: str
-    """Digest over all scans of the store: with another scan among them the round is another."""
+    scans: Mapping[str, ScanRecord]
+    """The record of every scan of the store: with another among them the round is another."""
     unheard: tuple[int, ...] = ()
     """Classes of the round that nobody speaks about in any case that it learns from: left out of it."""
     passed_over: frozenset[str] = frozenset()
@@ -91,7 +92,9 @@ class Sources:
 
     def pinned_settings(self) -> dict[str, Any]:
         """What layers pin beside their parents: the round's settings, and the scans of the store."""
-        said = self.settings.pinned() | {"scans": self.scans}
+        said = self.settings.pinned() | {
+            "scans": json_digest([[case, scan.digest] for case, scan in self.scans.items()])
+        }
         if self.left_out:
             said["left_out"] = self.left_out
         if self.described_by:
@@ -157,7 +160,7 @@ def pin_sources(
         validation=tuple(c for c, scan in scans.items() if scan.split == "validation"),
         left_out=left_out,
         described_by=_describing(store, settings),
-        scans=json_digest([[case, scan.digest] for case, scan in scans.items()]),
+        scans=scans,
         unreadable=dict(unreadable),
     )
     predictions = [layer for layer in (sources.pseudo, *sources.compared) if layer]

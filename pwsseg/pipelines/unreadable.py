@@ -20,7 +20,7 @@ def pin_readable(store: Store, settings: RoundSettings, resources: Resources) ->
     sources = pin_sources(store, settings)
     cases = sorted({*sources.learnt, *sources.unlabelled, *sources.predicted})
     items = over_cases(
-        [Item(c) for c in cases],
+        [Item(c, voxels=sources.scans[c].geometry.voxels) for c in cases],
         [Stage(_read, {"location": store.location})],
         resources=resources,
         progress=Progress(f"{settings.name} · check", len(cases)),

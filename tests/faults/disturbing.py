@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,20 @@ def titled(title: str, *, session: int) -> list[int]:
             if name.startswith("ray::") and title in name and int(fields[3]) == session:
                 found.append(int(process.name))
     return sorted(found)
+
+
+@contextmanager
+def held(title: str, *, session: int) -> Iterator[None]:
+    """Meanwhile the processes that `titled` finds now stand still."""
+    there = titled(title, session=session)
+    for process in there:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in there:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
 
 
 def os1(settings: Path, store: Path, *options: object) -> list[str]:

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from road import Road, round_job, write_settings
+from road import Road, end_session, round_job, write_settings
 
-from faults.disturbing import EPOCHS, commits, epochs, os1, running, same_layer
+from faults.disturbing import EPOCHS, commits, epochs, held, os1, running, same_layer
 from pwsseg.store import Store
 
 
@@ -21,8 +21,10 @@ def killed(ingested: Road, settings: Path, tmp_path_factory: pytest.TempPathFact
         job.wait_until(lambda: epochs(store) >= 2)
         job.kill("RayTrainWorker")
         job.wait_until(lambda: epochs(store) >= 4)
-        job.driver.kill()
-        (folder / "epochs").write_text(str(epochs(store)))
+        with held("RayTrainWorker", session=job.driver.pid):  # workers outlive their driver for a while
+            job.driver.kill()
+            (folder / "epochs").write_text(str(epochs(store)))
+            end_session(job.driver.pid)
     with running(os1(settings, store), folder / "two") as job:
         job.wait_until(lambda: commits(store) >= 2)
         job.driver.kill()
@@ -34,10 +36,9 @@ def test_training_goes_on_from_the_registered_checkpoint(killed: Path, undisturb
     model, wanted = (Store.open(store).model("os1") for store in (killed, undisturbed))
     assert model.curve() == wanted.curve()
     assert model.digest == wanted.digest
-    said = (killed.parent / "two").read_text()
-    done = next(line.split()[3] for line in said.splitlines() if "epochs " in line and f"/{EPOCHS}" in line)
-    assert int(done.split("/")[0]) < EPOCHS, said
-    assert int((killed.parent / "epochs").read_text()) >= 4
+    said = re.search(r"resumed after epoch (\d)", (killed.parent / "two").read_text())
+    assert said is not None
+    assert 4 <= int((killed.parent / "epochs").read_text()) <= int(said[1]) < EPOCHS
 
 
 def test_prediction_killed_half_way_gives_the_same_layer(
@@ -55,7 +56,7 @@ def test_killed_actor_and_worker_lose_no_case(
     with running(os1(settings, trained), tmp_path / "log") as job:
         job.wait_until(lambda: commits(trained) >= 1)
         job.kill("ray::MapWorker(Map(_OnDevice))")
-        job.kill("ray::Map(_Guarded)")
+        job.kill("Map(_Guarded)")
         assert commits(trained) < 5
         said = job.done().expect(0).said
     assert "resuming" not in said

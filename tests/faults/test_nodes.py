@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
 from road import REPOSITORY, Road, clean_environment, end_session, write_settings
 
-from faults.disturbing import EPOCHS, commits, epochs, os1, running, same_layer, titled
+from faults.disturbing import EPOCHS, commits, epochs, held, os1, running, same_layer, titled
 from pwsseg.store import Store
 
 TRAINS, PREDICTS = "RayTrainWorker", "ray::MapWorker(Map(_OnDevice))"
@@ -59,18 +57,9 @@ class Nodes:
                 raylets.add(fields[1])
         return raylets
 
-    @contextmanager
-    def held(self, title: str) -> Iterator[None]:
+    def held(self, title: str) -> AbstractContextManager[None]:
         """Meanwhile the processes of this title that there are stand still."""
-        there = titled(title, session=self.host.pid)
-        for process in there:
-            os.kill(process, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for process in there:
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGCONT)
+        return held(title, session=self.host.pid)
 
     def end(self) -> None:
         """All nodes."""
