@@ -98,6 +98,17 @@ def test_cascade_plans_both_networks_and_says_when_gpus_are_too_few() -> None:
         plan_round(four, flare_work(), gpus=2, tflops=30.0)
 
 
+def test_training_that_may_go_on_with_fewer_workers_is_planned_with_the_gpus_that_there_are() -> None:
+    settings = load_round("ots2", "flare23", folder=REPOSITORY / "jobs")
+    elastic = settings.scale.model_copy(update={"training_workers": 4, "least_training_workers": 2})
+    settings = settings.model_copy(update={"scale": elastic})
+    three, four, eight = (plan_round(settings, flare_work(), gpus=n, tflops=30.0) for n in (3, 4, 8))
+    assert [p.training_workers for p in (three, four, eight)] == [3, 4, 4]
+    assert three.networks[0].training_hours == pytest.approx(four.networks[0].training_hours * 4 / 3)
+    with pytest.raises(SettingsError, match="trains on 2 workers"):
+        plan_round(settings, flare_work(), gpus=1, tflops=30.0)
+
+
 def test_plan_of_a_store_counts_its_cases(ingested: Road) -> None:
     said = ("--round", "ots2", "--scale", "tiny", "--settings", ingested.settings, "--gpus", 2)
     plan = answer("plan", ingested.store, *said)

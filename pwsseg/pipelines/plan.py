@@ -132,24 +132,26 @@ def flare_work(scans: int | None = None) -> Work:
 def plan_round(settings: RoundSettings, work: Work, *, gpus: int, tflops: float) -> Plan:
     """Work out a round at `tflops` (10^12 operations a second that a GPU sustains) on `gpus` GPUs.
 
-    Training takes as many GPUs as the scale has training workers, prediction all of them. Scans of a cascade
+    Training takes as many GPUs as the scale has training workers (where it may go on with fewer, those that
+    there are), prediction all of them. Scans of a cascade
     are counted whole, so boxes make it less.
 
     Raises
     ------
     SettingsError
-        When there are fewer GPUs than training workers.
+        When there are fewer GPUs than training workers, or than the scale's least_training_workers.
     """
-    workers = settings.scale.training_workers
-    if gpus < workers:
+    most = settings.scale.training_workers
+    least, workers = settings.scale.least_training_workers or most, min(gpus, most)
+    if gpus < least:
         raise SettingsError(
-            f"scale {settings.scale_name} trains on {workers} workers with a GPU each, and {gpus} are given; "
-            f"give --gpus {workers} or more, or lower training_workers in the scale"
+            f"scale {settings.scale_name} trains on {least} workers with a GPU each, and {gpus} are given; "
+            f"give --gpus {least} or more, or lower training_workers or least_training_workers in the scale"
         )
     parts = [part for part in (settings.coarse, settings) if part is not None]
     learnt, labelled = set(_trained(settings.science.cases)), set(settings.science.predicts)
     trained, predicted = _of_kinds(work, learnt), _of_kinds(work, labelled) + work.held_out
-    networks = [_network(part, predicted, gpus=gpus, tflops=tflops) for part in parts]
+    networks = [_network(part, predicted, workers=workers, gpus=gpus, tflops=tflops) for part in parts]
     # in boxes only what is learnt from is prepared: prediction finds its own
     kept = trained if settings.scale.os.coarse else _of_kinds(work, learnt | labelled) + work.held_out
     prepared = sum(PREPARED_BYTES_A_VOXEL * n * _voxels(g, part) for part in parts for g, n in kept.items())
@@ -175,9 +177,9 @@ def _of_kinds(work: Work, kinds: set[Kind]) -> Counter[Geometry]:
 
 
 def _network(
-    settings: RoundSettings, predicted: Counter[Geometry], *, gpus: int, tflops: float
+    settings: RoundSettings, predicted: Counter[Geometry], *, workers: int, gpus: int, tflops: float
 ) -> NetworkPlan:
-    stage, workers = settings.stage, settings.scale.training_workers
+    stage = settings.stage
     learning = _cost(settings, settings.science.supervision)
     one = _cost(settings, "plain")
     networks = 2 if settings.science.supervision == "cross" and settings.science.predict_with == "mean" else 1

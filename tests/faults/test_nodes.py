@@ -61,10 +61,15 @@ class Nodes:
         """Meanwhile the processes of this title that there are stand still."""
         return held(title, session=self.host.pid)
 
+    def lose(self) -> None:
+        """The head and all other nodes are gone at once."""
+        end_session(self.host.pid)
+
     def end(self) -> None:
-        """All nodes."""
+        """All nodes, in order."""
         assert self.host.stdin is not None
-        self.host.stdin.close()
+        with suppress(BrokenPipeError):
+            self.host.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self.host.wait(20)
         self.host.kill()
@@ -110,6 +115,28 @@ def test_round_loses_and_gains_nodes_and_publishes_the_same(
         nodes.add()
         said = job.done().expect(0).said
     assert "resuming" not in said
+    same_layer(store, undisturbed)
+
+
+def test_head_is_lost_and_on_another_cluster_the_same_command_publishes_the_same(
+    ingested: Road, settings: Path, undisturbed: Path, nodes: Nodes, tmp_path: Path
+) -> None:
+    store, after = tmp_path / "store", tmp_path / "after"
+    shutil.copytree(ingested.store, store)
+    with running(os1(settings, store), tmp_path / "log", nodes.environment) as job:
+        job.wait_until(lambda: epochs(store) >= 2)
+        nodes.lose()
+        lost = job.done()
+    assert lost.code != 0
+    assert "Traceback" not in lost.said
+    after.mkdir()
+    another = Nodes(after, beside_head=1)
+    try:
+        with running(os1(settings, store), tmp_path / "second", another.environment) as job:
+            said = job.done().expect(0).said
+    finally:
+        another.end()
+    assert "resumed after epoch" in said
     same_layer(store, undisturbed)
 
 
