@@ -29,7 +29,7 @@ from pwsseg.values.numbers import finite
 
 ANNOTATION = "annotation"
 """The name of the layer that holds what people drew."""
-DECIDING = ("spacing", "overlap", "mirrored", "training_workers", "least_training_workers")
+DECIDING = {"spacing", "overlap", "mirrored", "training_workers", "least_training_workers", "patches_each"}
 """Keys of a scale outside its stages that decide what labels are; the others decide speed."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Part = TypeVar("Part", bound=BaseModel)
@@ -126,6 +126,8 @@ class Scale(_Settings):
     spacing: tuple[Millimetres, Millimetres, Millimetres]
     overlap: float = Field(ge=0, lt=1)
     windows_a_batch: Count
+    compiled: bool = False
+    """Networks are compiled before they predict: half a minute a process (networks/compiling.py)."""
     mirrored: tuple[Axis, ...] = ()
     training_workers: Count
     least_training_workers: Count | None = None
@@ -218,6 +220,7 @@ class RoundSettings(_Settings):
             resized=self.stage.resized,
             overlap=scale.overlap,
             windows_a_batch=scale.windows_a_batch,
+            compiled=scale.compiled,
             mirrored=scale.mirrored,
             post_processing=science.post_processing,
         )
@@ -227,15 +230,14 @@ class RoundSettings(_Settings):
 
         What this round does not use, and what only decides speed, is left out: it makes no new version.
         """
-        size = self.scale.model_dump(mode="json", include=set(DECIDING))
+        size = self.scale.model_dump(mode="json", include=DECIDING)
         stage = self.stage.model_dump(mode="json", exclude={"epochs", "epochs_going_on"})
         return {
             "round": self.name,
             "seed": self.seed,
             "science": self.science.model_dump(mode="json", exclude={"about", "drift"}),
             "box": self.box and self.box.model_dump(mode="json"),
-            "size": size
-            | {"stage": stage | {"epochs": self.epochs}, "patches_each": self.scale.patches_each},
+            "size": size | {"stage": stage | {"epochs": self.epochs}},
         }
 
 
@@ -291,9 +293,7 @@ def _read(folder: Path, name: str, kind: str) -> dict[str, Any]:
     path = folder / f"{name}.toml"
     if not path.is_file() or path.parent != folder:
         known = ", ".join(sorted(p.stem for p in folder.glob("*.toml"))) or "none"
-        raise SettingsError(
-            f"unknown {kind} '{name}': {folder} has {known}; give one of these or add {path.name}"
-        )
+        raise SettingsError(f"unknown {kind} '{name}': {folder} has {known}; give one or add {path.name}")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=finite)
     except (ValueError, RecursionError, OSError) as error:  # a TOMLDecodeError is a ValueError

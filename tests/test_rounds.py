@@ -110,7 +110,7 @@ def test_unknown_round_is_refused_with_those_there_are(folder: Path, name: str) 
     sentence = refusal(folder, name)
     assert f"unknown round '{name}'" in sentence
     assert "os1, os2, ots1, ots2" in sentence
-    assert "give one of these or add" in sentence
+    assert "give one or add" in sentence
 
 
 def test_unknown_scale_is_refused_with_those_there_are(folder: Path) -> None:
@@ -208,6 +208,7 @@ def pinned(folder: Path, name: str = "os2", seed: int = 0) -> dict[str, object]:
         pytest.param(SCALE, "cached_volumes", "777", id="cache"),
         pytest.param(SCALE, "needs.memory_gb", "777", id="needs"),
         pytest.param(SCALE, "windows_a_batch", "777", id="windows a batch"),
+        pytest.param(SCALE, "compiled", "true", id="compiled"),
     ],
 )
 def test_what_decides_no_label_is_not_pinned(folder: Path, file: str, key: str, value: str) -> None:

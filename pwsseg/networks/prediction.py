@@ -53,6 +53,7 @@ class PredictionSettings(_Settings):
     resized: bool = False
     overlap: float
     windows_a_batch: Count
+    compiled: bool = False
     mirrored: tuple[Axis, ...] = ()
     """Scores are the mean over a patch and its mirror images along each of these axes and several at once."""
     post_processing: PostProcessing

@@ -17,6 +17,7 @@ from pwsseg.arrays.body import find_body
 from pwsseg.arrays.components import keep_largest
 from pwsseg.arrays.labelling import write_labels_on_grid
 from pwsseg.arrays.sliding import Shape, covered, place_windows, stream, stream_bytes
+from pwsseg.networks.compiling import Forward
 from pwsseg.networks.losses import scores_of
 from pwsseg.networks.precision import autocast_predicting
 from pwsseg.networks.prediction import Axis, PredictionSettings
@@ -73,6 +74,8 @@ class Labeller:
 
     def __init__(self, settings: PredictionSettings, network: torch.nn.Module, device: torch.device) -> None:
         self.settings, self.network, self.device = settings, network, device
+        asked = network.f1 if isinstance(network, Twins) and settings.predict_with == "f1" else network
+        self._forward = Forward(asked, compiled=settings.compiled)
         if device.type == "cpu":  # up to a quarter less time; not measured on a GPU
             network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
@@ -123,9 +126,8 @@ class Labeller:
     def _scores(self, patches: torch.Tensor) -> torch.Tensor:
         activation = self.settings.activation
         with autocast_predicting(self.device):
-            if not isinstance(self.network, Twins):
-                return scores_of(activation, self.network(patches))
-            if self.settings.predict_with == "f1":
-                return scores_of(activation, self.network.f1(patches))
-            first, second = self.network(patches)
+            said = self._forward(patches)
+            if isinstance(said, torch.Tensor):
+                return scores_of(activation, said)
+        first, second = said
         return (scores_of(activation, first) + scores_of(activation, second)) / 2
