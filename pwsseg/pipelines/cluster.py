@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +59,8 @@ def cluster() -> Iterator[Resources]:
     mine = not ray.is_initialized()
     if mine:
         _join() if os.environ.get("RAY_ADDRESS") else _start_local()
+        if threading.current_thread() is threading.main_thread():  # Ray's handler aborts a call that waits
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
     _configure_data()
     try:
         yield _resources()

@@ -63,6 +63,23 @@ def test_killed_actor_and_worker_lose_no_case(
     same_layer(trained, undisturbed)
 
 
+def test_job_that_is_told_to_stop_says_that_what_is_done_is_kept(
+    ingested: Road, trained: Path, settings: Path, tmp_path: Path
+) -> None:
+    """As `ray job stop` and Kubernetes tell it: in training, then in prediction."""
+    store = tmp_path / "other"
+    shutil.copytree(ingested.store, store)
+    moments = ((store, lambda: epochs(store) >= 1), (trained, lambda: commits(trained) >= 1))
+    for place, there in moments:
+        with running(os1(settings, place), tmp_path / "log") as job:
+            job.wait_until(there)
+            job.driver.terminate()
+            said = job.done().expect(130).said
+        assert said.endswith("interrupted; what is done is kept, the same command goes on from there\n")
+        assert "Traceback" not in said
+        assert "os1.v1" not in {r.id for r in Store.open(place).layers() if r.state.state == "published"}
+
+
 def test_training_that_diverges_stops_and_names_step_and_cases(ingested: Road, tmp_path: Path) -> None:
     settings = write_settings(
         tmp_path / "settings",
