@@ -133,8 +133,7 @@ def plan_round(settings: RoundSettings, work: Work, *, gpus: int, tflops: float)
     """Work out a round at `tflops` (10^12 operations a second that a GPU sustains) on `gpus` GPUs.
 
     Training takes as many GPUs as the scale has training workers (where it may go on with fewer, those that
-    there are), prediction all of them. Scans of a cascade
-    are counted whole, so boxes make it less.
+    there are), prediction all of them. Scans of a cascade are counted whole, so boxes make it less.
 
     Raises
     ------
