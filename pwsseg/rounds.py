@@ -292,8 +292,8 @@ def round_names(folder: Path) -> list[str]:
 def _read(folder: Path, name: str, kind: str) -> dict[str, Any]:
     path = folder / f"{name}.toml"
     if not path.is_file() or path.parent != folder:
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml"))) or "none"
-        raise SettingsError(f"unknown {kind} '{name}': {folder} has {known}; give one or add {path.name}")
+        known = f"{folder} has " + (", ".join(sorted(p.stem for p in folder.glob("*.toml"))) or "none")
+        raise SettingsError(f"unknown {kind} '{name}': {known}; give one of these or add {path.name}")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=finite)
     except (ValueError, RecursionError, OSError) as error:  # a TOMLDecodeError is a ValueError

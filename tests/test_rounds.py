@@ -110,7 +110,7 @@ def test_unknown_round_is_refused_with_those_there_are(folder: Path, name: str) 
     sentence = refusal(folder, name)
     assert f"unknown round '{name}'" in sentence
     assert "os1, os2, ots1, ots2" in sentence
-    assert "give one or add" in sentence
+    assert "give one of these or add" in sentence
 
 
 def test_unknown_scale_is_refused_with_those_there_are(folder: Path) -> None:

@@ -73,12 +73,12 @@ def over_cases(
     if not waiting:
         return []
     done = []
-    for number in range(PASSES):
-        items = list(waiting.values())
-        tasks = tasks_of(items, cpus=resources.cpus) if number == 0 else [[item] for item in items]
+    tasks = tasks_of(list(waiting.values()), cpus=resources.cpus)
+    for _ in range(PASSES):
         for item in _run(tasks, stages, resources) if tasks else ():
             progress.step(failed=bool(item.error), windows=waiting.pop(item.case).windows)
             done.append(item)
+        tasks = [[item] for item in waiting.values()]
     for item in waiting.values():
         progress.step(failed=True, windows=item.windows)
         item.error = "its process died every time (out of memory, or a reader that crashes); look at the scan"
