@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from pwsseg.values import first_line
+
 Backend = str | Callable[..., Any]
 
 
@@ -31,9 +33,10 @@ class Forward:
             try:
                 return self._fast(patches)
             except Exception as error:
-                first = next(iter(str(error).strip().splitlines()), "")
                 logging.getLogger("pwsseg").warning(
-                    "the network can't be compiled and runs as it is: %s: %s", type(error).__name__, first
+                    "the network can't be compiled and runs as it is: %s: %s",
+                    type(error).__name__,
+                    first_line(error),
                 )
                 self._fast = None
         return self._plain(patches)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pwsseg.store.digests import code_digest
-from pwsseg.values import PwssegError
+from pwsseg.values import PwssegError, first_line
 
 OBJECT_STORE_BYTES = 1_500_000_000
 """Holds four rows of a 512 x 512 x 600 scan as float16, of which a pipeline keeps a few in flight."""
@@ -140,8 +140,7 @@ def _starting(found: str, *, remedy: str) -> Iterator[None]:
         with _silent_stderr():
             yield
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise PwssegError(f"{found} ({reason}); {remedy}") from error
+        raise PwssegError(f"{found} ({first_line(error)}); {remedy}") from error
 
 
 @contextmanager

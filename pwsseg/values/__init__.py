@@ -6,6 +6,7 @@ from pwsseg.values.errors import (
     PwssegError,
     SettingsError,
     StoreError,
+    first_line,
     shown,
     word,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "SettingsError",
     "StoreError",
     "Window",
+    "first_line",
     "orientation_of",
     "oriented",
     "shown",

@@ -34,6 +34,11 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an error of others says, or its type's name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def word(text: str) -> str:
     """A word of a file as it stands, if it is one; else as `shown` has it."""
     return text if text.isalnum() and len(text) <= SHOWN else shown(text)
