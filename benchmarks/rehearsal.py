@@ -2,11 +2,12 @@
 
 python benchmarks/rehearsal.py [--scans 400 4000] [--keep DIR]
 
-Scans are 8 x 8 x 8 voxels and the network is the tests' smallest, so nearly all that is timed is the engine:
+Scans are 8 x 8 x 8 voxels and a simulated device answers at once, so that all that is timed is the engine:
 sources, selection, fusion, prepared cache, training's start, prediction on Ray Data, the gate, publishing.
 Of the cases one in 16 is fully annotated and half in part, as in FLARE23; a tenth more is held out. The round
-runs as people run it, `jobs/round.py` in a process of its own. A run over 40 scans comes first; what it takes
-is the start (Ray, training workers) and is taken off. `engine_ms_per_scan` is wall time, on all cores.
+runs as people run it, `jobs/round.py` in a process of its own, but for the device. A run over 40 scans comes
+first; what it takes is the start (Ray, training workers) and is taken off. `engine_ms_per_scan` is wall time,
+on all cores.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +32,18 @@ from safetensors.torch import save_file
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # a fresh clone needs no installation of the package itself
 
-from road import clean_environment, command, write_settings  # noqa: E402
+from road import JOBS, clean_environment, write_settings  # noqa: E402
 from scale import GEOMETRY, pins  # noqa: E402
 
 from pwsseg.networks.losses import channels_of  # noqa: E402
 from pwsseg.networks.supervision import build_network  # noqa: E402
+from pwsseg.pipelines import predict  # noqa: E402
 from pwsseg.pipelines.checkpoints import WEIGHTS, keep_model  # noqa: E402
+from pwsseg.pipelines.cluster import Resources  # noqa: E402
+from pwsseg.pipelines.job import run_job  # noqa: E402
+from pwsseg.pipelines.over_cases import Item  # noqa: E402
+from pwsseg.pipelines.selection import measured_changes  # noqa: E402
+from pwsseg.pipelines.sources import Sources  # noqa: E402
 from pwsseg.rounds import RoundSettings, load_round  # noqa: E402
 from pwsseg.store import (  # noqa: E402
     AnnotationPins,
@@ -47,8 +54,10 @@ from pwsseg.store import (  # noqa: E402
     Source,
     Store,
 )
+from pwsseg.store.layer import SINCE  # noqa: E402
 from pwsseg.values import FLARE23  # noqa: E402
 
+AS_JOB = "--as-job"
 START = 40
 ORGANS = tuple(c for c in FLARE23.ids if c != FLARE23.tumor)
 
@@ -98,10 +107,10 @@ def rehearse(location: Path, scans: int, settings: Path) -> Run:
     began = time.perf_counter()
     with location.with_suffix(".txt").open("w") as said:
         job = subprocess.Popen(
-            command("round", *of_round, *drift, "--json-log", log),
+            [sys.executable, __file__, AS_JOB, *map(str, (*of_round, *drift, "--json-log", log))],
             stdout=said,
             stderr=subprocess.STDOUT,
-            env=clean_environment() | {"PYTHONPATH": str(ROOT)},
+            env=clean_environment() | {"PYTHONPATH": f"{ROOT}:{JOBS}"},
         )
         _, code, used = os.wait4(job.pid, 0)
     seconds = time.perf_counter() - began
@@ -109,6 +118,38 @@ def rehearse(location: Path, scans: int, settings: Path) -> Run:
         raise SystemExit(location.with_suffix(".txt").read_text())
     assert len(Store.open(location).layer("ots2").cases()) == scans + held_out(scans)
     return Run(scans, seconds, used.ru_maxrss / 1e3, stage_seconds(log))
+
+
+class Device:
+    """Stands for a GPU: labels at once, in which each organ lies in one piece."""
+
+    def __init__(self, *, model: Model) -> None:
+        self._labels = np.sort(labels(model.id, ORGANS), axis=None).reshape(GEOMETRY.shape)
+
+    def __call__(self, item: Item) -> Item:
+        """Labels on the scan's grid."""
+        item.volume = self._labels
+        item.fields["seconds"]["network"] = 0.0
+        return item
+
+
+class WithDevice(Resources):
+    """What the cluster has, and one device beside it that asks for no core, as a GPU doesn't."""
+
+    devices = 1
+    device_options: ClassVar[dict[str, float]] = {"num_cpus": 0}
+
+
+def job() -> int:
+    """jobs/round.py with a simulated device."""
+    import round as of_round
+
+    def predicted(store: Store, sources: Sources, model: Model, has: Resources, **options: Any) -> Layer:
+        return predict.predict_layer(store, sources, model, WithDevice(*has), **options)
+
+    predict.Predictor = Device  # type: ignore[misc,assignment]
+    vars(of_round)["predict_layer"] = predicted
+    return of_round.main()
 
 
 def stage_seconds(log: Path) -> dict[str, float]:
@@ -146,7 +187,8 @@ def fill(store: Store, scans: int, ots1: RoundSettings) -> None:
         of_layer = pins(name, parents, code="0")
         if name == "ots1":
             of_layer = of_layer.model_copy(update={"model": trained.pin})
-        parents.append(layer(store, of_layer, dict.fromkeys((*cases, *held), classes)))
+        since = parents[-1] if name != "os1" else None
+        parents.append(layer(store, of_layer, dict.fromkeys((*cases, *held), classes), since=since))
 
 
 def model(store: Store, settings: RoundSettings) -> Model:
@@ -164,12 +206,19 @@ def model(store: Store, settings: RoundSettings) -> Model:
 
 
 def layer(
-    store: Store, of_layer: AnnotationPins | PredictionPins, stated: Mapping[str, Sequence[int]]
+    store: Store,
+    of_layer: AnnotationPins | PredictionPins,
+    stated: Mapping[str, Sequence[int]],
+    *,
+    since: Layer | None = None,
 ) -> Layer:
-    """A published layer of noise in the classes that each case states."""
-    draft = store.draft(of_layer)
+    """A published layer of noise in the classes that each case states, and what changed `since` another."""
+    rules = (f"{SINCE}{since.id}",) if since else ()
+    draft = store.draft(of_layer.model_copy(update={"rules": rules}))
     for case, classes in stated.items():
-        draft.write(case, labels(of_layer.name, tuple(classes)), annotated_classes=classes, seconds={})
+        volume = labels(of_layer.name, tuple(classes))
+        measures = measured_changes(since, volume, case) if since else {}
+        draft.write(case, volume, annotated_classes=classes, seconds={}, measures=measures)
     return draft.publish(stated)
 
 
@@ -180,4 +229,7 @@ def labels(name: str, classes: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
+    if AS_JOB in sys.argv:
+        sys.argv.remove(AS_JOB)
+        run_job(job)
     main()

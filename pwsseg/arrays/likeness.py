@@ -74,10 +74,10 @@ def likeness(some: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
     starts = np.cumsum([0, *(len(bits) for _, bits in theirs)])
     for row, (places, bits) in enumerate(ours):
         agree = (BITS + bits @ every.T) / 2 >= SAME_BITS
-        for column, (there, _) in enumerate(theirs):
+        counted = np.diff(np.concatenate([[0], agree.sum(axis=0).cumsum()])[starts])
+        for column in np.flatnonzero(counted >= FEWEST):
             found = agree[:, starts[column] : starts[column + 1]]
-            if np.count_nonzero(found) >= FEWEST:
-                shares[row, column] = _moved_alike(places, there, found)
+            shares[row, column] = _moved_alike(places, theirs[column][0], found)
     return shares
 
 

@@ -37,7 +37,8 @@ def fuse_targets(
         say(f"  {FLARE23[label].name} ({label}) is left out: no case that is learnt from speaks about it")
     chosen, notes = select(sources, resources)
     draft = store.draft(pins)
-    waiting = [c for c in chosen if c not in draft.committed()]
+    committed = draft.committed()
+    waiting = [c for c in chosen if c not in committed]
     items = over_cases(
         [_item(sources, case) for case in waiting],
         [

@@ -1,6 +1,6 @@
 """The gate: labels that drift too far from those before them are not published without a person's word.
 
-    accepted = check_drift(store, draft, sources, resources, accept="new scanner since March")
+    accepted = check_drift(store, draft, sources, resources, done, accept="new scanner since March")
 
 A round is compared with the layer that it learnt from; a first round with its own last version, if there is
 one. Volumes are compared over all cases that both hold, scores and tumor counts over the held-out ones.
@@ -8,6 +8,7 @@ one. Volumes are compared over all cases that both hold, scores and tumor counts
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,17 @@ from pwsseg.values import FLARE23, StoreError
 
 
 def check_drift(
-    store: Store, draft: LayerDraft, sources: Sources, resources: Resources, *, accept: str | None
+    store: Store,
+    draft: LayerDraft,
+    sources: Sources,
+    resources: Resources,
+    done: Collection[str],
+    *,
+    accept: str | None,
 ) -> AcceptedDrift | None:
     """Pass a draft whose labels lie within the round's limits, or whose drift a person accepts with a reason.
+
+    `done` are the cases that are committed.
 
     Returns
     -------
@@ -43,7 +52,7 @@ def check_drift(
     before = sources.pseudo or _last(store, sources.settings.name)
     if limits is None or before is None:
         return None
-    cases = sorted(set(before.cases()) & set(sources.predicted) & draft.committed())
+    cases = sorted(set(before.cases()).intersection(done))
     held_out = frozenset(sources.validation)
     items = over_cases(
         [_item(c, sources, held_out=c in held_out) for c in cases],

@@ -16,12 +16,12 @@ def publish(
     cases: list[str],
     items: list[Item],
     *,
-    gate: Callable[[], AcceptedDrift | None] = lambda: None,
+    gate: Callable[[list[str]], AcceptedDrift | None] = lambda _: None,
     notes: tuple[str, ...] = (),
     absent: Mapping[str, str] = MappingProxyType({}),
     allow_missing: bool = False,
 ) -> Layer:
-    """Publish `draft` when every case is committed and `gate`, which may raise, lets it pass.
+    """Publish `draft` when every case is committed and `gate`, which may raise, lets these pass.
 
     The decision rests on commit records alone: an item that reports success without one has failed. With
     `allow_missing` failed cases stand in the layer's record instead, beside `absent`, which were not tried.
@@ -42,7 +42,7 @@ def publish(
             f"by --allow-missing"
         )
     missing = {**absent, **failed}
-    layer = draft.publish(done, accepted_drift=gate(), missing=missing)
+    layer = draft.publish(done, accepted_drift=gate(done), missing=missing)
     for note in notes:
         say(f"  {note}")
     say(f"  published {layer.id}: {len(done)} cases, digest {layer.digest[:12]}{goes_without(layer)}")

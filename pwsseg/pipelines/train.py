@@ -38,6 +38,8 @@ from pwsseg.values import DivergedError, PwssegError
 
 GRADIENT_NORM = 12.0
 """Gradients are clipped to this norm."""
+GROWTH_S = 30.0
+"""How often an elastic training looks for room for more workers; to take it, it begins its epoch again."""
 
 
 def train_model(store: Store, sources: Sources, targets: Layer, resources: Resources) -> Model:
@@ -103,6 +105,7 @@ def _fit(
             num_workers=(least, most) if least else most,
             use_gpu=gpu,
             resources_per_worker={"GPU": 1} if gpu else {"CPU": 1},
+            elastic_resize_monitor_interval_s=GROWTH_S,
         ),
         run_config=RunConfig(
             storage_path=str(scratch.parent),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 
 import numpy as np
@@ -226,9 +226,7 @@ class LayerDraft:
         manifest: one of them sees the other.
         """
         manifest = self._objects.read(f"{layer_path(self.id)}/{MANIFEST}")
-        record = layer_room(self._objects).read(self.id)
-        kept = record is not None and record.pins.digest == self.record.pins.digest
-        if kept and (manifest is None or {"case": case} in read_rows(manifest, ["case"])):
+        if self._current() and (manifest is None or {"case": case} in read_rows(manifest, ["case"])):
             return
         self._drop([case])
         raise StoreError(
@@ -246,10 +244,23 @@ class LayerDraft:
         return sizes
 
     def _published(self) -> LayerRecord | None:
-        record = layer_room(self._objects).read(self.id)
-        if record is None or record.pins.digest != self.record.pins.digest:
+        record = self._current()
+        if record is None:
             raise StoreError(f"draft {self.id} is gone; another run discarded it, so start the round again")
         return record if isinstance(record.state, Published) else None
+
+    def _current(self) -> LayerRecord | None:
+        """The record as it stands in the store; None when this version is another's now, or gone."""
+        room = layer_room(self._objects)
+        if self._objects.read(room.key(self.id)) == self._document:  # asked twice a case: nothing is parsed
+            return self.record
+        record = room.read(self.id)
+        return record if record is not None and record.pins.digest == self.record.pins.digest else None
+
+    @cached_property
+    def _document(self) -> bytes:
+        """The bytes of the record that this draft was made with."""
+        return layer_room(self._objects).encode(self.record)
 
     def _already(self, scan: Scan) -> CaseRecord | None:
         """What is committed of this scan; StoreError when nothing is and the layer is published."""

@@ -15,12 +15,12 @@ Measured by benchmarks/storage.py; docs/decisions/0020-layout-by-measurement.md 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
-from pwsseg.store.shards import shard_of
+from pwsseg.store.shards import pack_chunk, shard_of
 
 Purpose = Literal["scan", "labels", "prepared"]
 Shape = tuple[int, int, int]
@@ -31,7 +31,7 @@ CHUNK = "c/0/0/0"
 """Key of the one object that holds an array's voxels."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """How one array is cut and packed; crc32c comes last, so that damage is found before decoding."""
 
@@ -75,15 +75,23 @@ def encode(array: NDArray[Any], purpose: Purpose) -> dict[str, bytes]:
 
 def encoded(array: NDArray[Any], layout: Layout, purpose: str) -> dict[str, bytes]:
     """As `encode`, in any layout; TypeError names the `purpose` when the array isn't fit for it."""
+    if array.dtype.name != layout.dtype or array.ndim != 3:
+        raise TypeError(f"{purpose} must be {layout.dtype} (z, y, x), not {array.dtype} {array.shape}")
+    metadata = _metadata(layout, (array.shape[0], array.shape[1], array.shape[2]))
+    shard = shard_of(metadata)
+    packed = pack_chunk(array, metadata) if shard is None else shard.pack(array)
+    return {"zarr.json": metadata, CHUNK: packed}
+
+
+@lru_cache(maxsize=256)
+def _metadata(layout: Layout, shape: Shape) -> bytes:
+    """The `zarr.json` of an array, as zarr writes it: 2 ms, which many scans of one shape share."""
     import zarr  # here, since most commands only read, which needs no zarr: it takes a sixth of a second
     from zarr.storage import MemoryStore
 
-    if array.dtype.name != layout.dtype or array.ndim != 3:
-        raise TypeError(f"{purpose} must be {layout.dtype} (z, y, x), not {array.dtype} {array.shape}")
-    shape = (array.shape[0], array.shape[1], array.shape[2])
     chunks, shards = layout.chunks(shape)
     memory = MemoryStore()
-    target = zarr.create_array(
+    zarr.create_array(
         memory,
         shape=shape,
         dtype=layout.dtype,
@@ -92,11 +100,5 @@ def encoded(array: NDArray[Any], layout: Layout, purpose: str) -> dict[str, byte
         compressors=[layout.compressor, {"name": "crc32c"}],
         fill_value=0,
         dimension_names=AXES,
-        config={"write_empty_chunks": True},
     )
-    metadata = memory._store_dict["zarr.json"].to_bytes()
-    shard = shard_of(metadata)
-    if shard is not None:
-        return {"zarr.json": metadata, CHUNK: shard.pack(array)}
-    target[...] = np.ascontiguousarray(array)
-    return {"zarr.json": metadata, CHUNK: memory._store_dict[CHUNK].to_bytes()}
+    return memory._store_dict["zarr.json"].to_bytes()

@@ -73,14 +73,17 @@ class Objects:
 
     def read(self, key: str) -> bytes | None:
         """The bytes under `key`, None when there are none."""
+        if isinstance(
+            self._store, LocalStore
+        ):  # a file is read without obstore, which takes ten times as long
+            return self._read_file(key)
         found = self._read(key)
         return None if found is None else found[0]
 
     def parts(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """Parts (start, length) of an object; FileNotFoundError when there is none.
 
-        A single part may start below 0, counting from the end. A file is read without obstore, which
-        takes six times as long for forty parts.
+        A single part may start below 0, counting from the end.
         """
         self.check(key)
         if isinstance(self._store, LocalStore):
@@ -208,6 +211,15 @@ class Objects:
             except (FileNotFoundError, NotADirectoryError) as error:
                 _check_bucket(error)
                 return None
+
+    def _read_file(self, key: str) -> bytes | None:
+        self.check(key)
+        try:
+            return Path(self.location, key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(sentence(self.location, error)) from error
 
     def _put_if(self, key: str, data: bytes | Path, *, mode: Any) -> bool:
         """A conditional put; sent again when its answer was lost or the refusal was about nothing."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -93,6 +94,7 @@ class Shard:
         return whole
 
 
+@lru_cache(maxsize=256)
 def shard_of(metadata: bytes) -> Shard | None:
     """How the array of this zarr.json lies in its shard; None when it is laid out in another way."""
     said = json.loads(metadata)
@@ -109,6 +111,14 @@ def shard_of(metadata: bytes) -> Shard | None:
     if codec is None or not (ours and little and one):
         return None
     return Shard(shape, chunk, np.dtype(said["data_type"]).newbyteorder("<"), codec)
+
+
+def pack_chunk(array: NDArray[Any], metadata: bytes) -> bytes:
+    """The bytes of the one plain chunk of an array that this zarr.json describes."""
+    _, said, _ = json.loads(metadata)["codecs"]
+    codec = _codec(said)
+    assert codec is not None, said
+    return _sealed(codec.encode(np.ascontiguousarray(array)))
 
 
 def parts_of(data: bytes, spans: Sequence[tuple[int, int]]) -> list[bytes]:

@@ -146,7 +146,8 @@ def read_rows(
     try:
         # not read_table: it imports pyarrow.dataset, which takes longer than reading a manifest
         file = pq.ParquetFile(pa.BufferReader(data))
-        table = file.read(columns=None if columns is None else list(columns))
+        # on this thread: a command that ended while Arrow's pool was starting was aborted, one in fifty
+        table = file.read(columns=None if columns is None else list(columns), use_threads=False)
         rows: list[Row] = table.to_pylist()
     except Exception as error:  # pyarrow has a dozen ways to say that bytes are damaged
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__

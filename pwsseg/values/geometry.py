@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations_with_replacement
+from operator import mul
 from typing import Annotated, Self
 
 import numpy as np
@@ -14,6 +16,8 @@ from pwsseg.values.window import Window
 Count = Annotated[int, Field(ge=1)]
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+SKEW = 1.01e-3
+"""How far products of a direction's columns may be from 0 and 1: headers round their numbers."""
 
 
 class Geometry(BaseModel):
@@ -33,9 +37,10 @@ class Geometry(BaseModel):
 
     @model_validator(mode="after")
     def _direction_is_a_rotation(self) -> Self:
-        matrix = self.direction_matrix
-        if not np.allclose(matrix.T @ matrix, np.eye(3), atol=1e-3):
-            raise ValueError("direction must have orthonormal columns")
+        columns = [self.direction[i::3] for i in range(3)]  # four times as fast as by NumPy
+        for (i, a), (j, b) in combinations_with_replacement(enumerate(columns), 2):
+            if not abs(sum(map(mul, a, b)) - (i == j)) <= SKEW:  # so put that NaN is refused, too
+                raise ValueError("direction must have orthonormal columns")
         return self
 
     @property

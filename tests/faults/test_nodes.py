@@ -6,14 +6,16 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
-from road import REPOSITORY, Road, clean_environment, end_session, write_settings
+from road import REPOSITORY, Road, clean_environment, end_session, registered_curve, write_settings
 
 from faults.disturbing import EPOCHS, commits, epochs, held, os1, running, same_layer, titled
+from pwsseg.pipelines.train import GROWTH_S
 from pwsseg.store import Store
 
 TRAINS, PREDICTS = "RayTrainWorker", "ray::MapWorker(Map(_OnDevice))"
@@ -161,3 +163,33 @@ def test_training_goes_on_with_fewer_workers_on_the_node_that_is_left(
     assert [row["workers"] for row in curve[:2]] == [2, 2]
     assert curve[-1]["workers"] == 1
     assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in wanted], rel=1e-3)
+
+
+def test_training_grows_again_when_a_node_joins(ingested: Road, nodes: Nodes, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(ingested.store, store)
+    settings = write_settings(
+        tmp_path / "settings",
+        ("epochs = 1\n", "epochs = 24\n"),
+        ("training_workers = 2", "training_workers = 2\nleast_training_workers = 1"),
+    )
+    with running(os1(settings, store), tmp_path / "log", nodes.environment) as job:
+        job.wait_until(lambda: epochs(store) >= 1)
+        with nodes.held(TRAINS):
+            nodes.kill()
+            nodes.kill()
+        job.wait_until(lambda: 1 in (row["workers"] for row in registered_curve(store / "runs")))
+        nodes.add()
+        with nodes.held(TRAINS):
+            time.sleep(GROWTH_S)
+        while len(nodes.at_work(TRAINS)) < 2:  # slowly, or the training is over before Ray looks
+            job.wait_until(lambda: True)
+            time.sleep(0.1)
+            with nodes.held(TRAINS):
+                time.sleep(1)
+        said = job.done().expect(0).said
+    assert "24 epochs on 1 to 2 workers" in said
+    curve = Store.open(store).model("os1").curve()
+    assert [row["epoch"] for row in curve] == list(range(24))
+    workers = [row["workers"] for row in curve]
+    assert (workers[0], min(workers), workers[-1]) == (2, 1, 2)
