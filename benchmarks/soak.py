@@ -1,13 +1,14 @@
 """Random faults for an hour: rounds are disturbed over and over, and each must end in the same labels.
 
-python benchmarks/soak.py [--minutes 60] [--seed 0] [--pause 8]
+python benchmarks/soak.py [--minutes 60] [--seed 0] [--pause SECONDS]
 
 Round os1 at the tests' tiny scale is run once undisturbed, then again and again from a fresh copy of the same
-store. About every `--pause` seconds something happens to it: kill -9 of its driver, of a task's process, of
-the actor with the network, of a training worker; or damage to one file of the prepared cache: a byte changed,
-the end cut off, the file gone. A driver that was killed, or that refuses, is started again by the same
-command, now and then without a fault, until the round is published; then model and layer are to be those of
-the undisturbed run. Kinds, moments and victims come from the seed; how far the round is then does not.
+store. About every `--pause` seconds (a quarter of what the undisturbed round took) something happens to it:
+kill -9 of its driver, of a task's process, of the actor with the network, of a training worker; or damage to
+one file of the prepared cache: a byte changed, the end cut off, the file gone. A kind is drawn of those that
+the moment has a victim for. A driver that was killed, or that refuses, is started again by the same command,
+now and then without a fault, until the round is published; then model and layer are to be those of the
+undisturbed run. Kinds, moments and victims come from the seed; how far the round is then does not.
 
 One line a fault, one a round, then a line of figures: `same` is to equal `rounds`, and `refusals` counts the
 restarts after a refusal in words. A traceback ends the soak.
@@ -59,7 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pause", type=float, default=8, help="seconds between two faults, on average")
+    parser.add_argument("--pause", type=float, metavar="SECONDS", help="between two faults, on average")
     given = parser.parse_args()
     began = time.monotonic()
     rounds = same = 0
@@ -78,7 +79,7 @@ def main() -> int:
     return int(same != rounds)
 
 
-def begun(folder: Path, chance: random.Random, pause: float) -> Soak:
+def begun(folder: Path, chance: random.Random, pause: float | None) -> Soak:
     """Fill a store with phantoms and run the round once, undisturbed."""
     settings = write_settings(
         folder / "settings",
@@ -95,8 +96,9 @@ def begun(folder: Path, chance: random.Random, pause: float) -> Soak:
     began = time.monotonic()
     round_job("os1", settings, folder / "undisturbed").expect(0)
     wanted = digests(folder / "undisturbed")
-    print(f"undisturbed: {time.monotonic() - began:.0f} s, layer {wanted[1][:12]}", flush=True)
-    return Soak(folder, settings, wanted, pause, chance, Counter())
+    seconds = time.monotonic() - began
+    print(f"undisturbed: {seconds:.0f} s, layer {wanted[1][:12]}", flush=True)
+    return Soak(folder, settings, wanted, pause or seconds / 4, chance, Counter())
 
 
 def disturbed_round(soak: Soak, number: int) -> tuple[str, str]:
@@ -125,11 +127,12 @@ def disturb(soak: Soak, there: Job, store: Path, *, most: int) -> int:
     hits = 0
     for _ in range(most):
         until = time.monotonic() + soak.chance.uniform(0, 2 * soak.pause)
-        kind = soak.chance.choice(KINDS)
         while time.monotonic() < until and there.driver.poll() is None:
             time.sleep(0.05)
         if there.driver.poll() is not None:
             break
+        there_now = [k for k in TITLES if titled(TITLES[k], session=there.driver.pid)]
+        kind = soak.chance.choice(("driver", "cache", *there_now))
         met = damage(store, soak.chance) if kind == "cache" else killed(kind, there, soak.chance)
         if met:
             hits += 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from obstore.store import MemoryStore
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
-from pwsseg.store.layout import CHUNK, Layout, encoded
+from pwsseg.store.layout import AXES, CHUNK, LAYOUTS, Layout, encode, encoded
 from pwsseg.store.objects import Objects
 from pwsseg.store.shards import parts_of, shard_of
 from pwsseg.store.volumes import read_array
@@ -67,6 +67,15 @@ def test_arrays_of_earlier_layouts_are_read(layout: Layout, tmp_path: Path) -> N
     window = Window((3, 5, 8), (18, 40, 22))
     assert np.array_equal(read_array(Objects(str(tmp_path)), "v"), array)
     assert np.array_equal(read_array(Objects(str(tmp_path)), "v", window), array[window.slices])
+
+
+def test_labels_are_packed_byte_for_byte_as_zarr_packs_them(tmp_path: Path) -> None:
+    layout = LAYOUTS["labels"]
+    array = voxels(layout.dtype, (70, 130, 140))
+    given = {"compressors": [layout.compressor, {"name": "crc32c"}], "dimension_names": AXES, "fill_value": 0}
+    write_by_zarr(tmp_path, array, layout, **given)
+    for key, data in encode(array, "labels").items():
+        assert data == (tmp_path / "v" / "0" / key).read_bytes()
 
 
 @pytest.mark.parametrize(
