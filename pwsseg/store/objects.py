@@ -72,10 +72,8 @@ class Objects:
         return self._backend
 
     def read(self, key: str) -> bytes | None:
-        """The bytes under `key`, None when there are none."""
-        if isinstance(
-            self._store, LocalStore
-        ):  # a file is read without obstore, which takes ten times as long
+        """The bytes under `key`, None when there are none. Files are read without obstore: in a tenth."""
+        if isinstance(self._store, LocalStore):
             return self._read_file(key)
         found = self._read(key)
         return None if found is None else found[0]
