@@ -133,11 +133,12 @@ def end_session(session: int) -> None:
 def registered_curve(scratch: Path) -> list[dict[str, float]]:
     """The training curve up to the last checkpoint that Ray has registered: what a fault can't take away."""
     found: list[list[dict[str, float]]] = [[]]
-    for snapshot in scratch.rglob("checkpoint_manager_snapshot.json"):
+    for folder, _, _ in os.walk(scratch):  # not rglob, which stumbles over a checkpoint that is just deleted
         try:
-            last = json.loads(snapshot.read_text())["latest_checkpoint_result"]
+            snapshot = Path(folder, "checkpoint_manager_snapshot.json").read_text()
+            last = json.loads(snapshot)["latest_checkpoint_result"]
             if last is not None:
-                curve = snapshot.parent / last["checkpoint_dir_name"] / "curve.json"
+                curve = Path(folder, last["checkpoint_dir_name"], "curve.json")
                 found.append(json.loads(curve.read_text()))
         except (FileNotFoundError, json.JSONDecodeError):  # still being written, or gone already
             continue
