@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwsseg.store.digests import array_digest, bytes_digest, layer_digest
-from pwsseg.store.documents import ARRAY, group_bytes, labels_metadata
+from pwsseg.store.documents import ARRAY, group_bytes, labels_metadata, parse
 from pwsseg.store.layer import MANIFEST, Layer, case_path, layer_path, read_case, read_labels
 from pwsseg.store.objects import Objects
 from pwsseg.store.parallel import side_by_side
@@ -251,11 +251,14 @@ class LayerDraft:
 
     def _current(self) -> LayerRecord | None:
         """The record as it stands in the store; None when this version is another's now, or gone."""
-        room = layer_room(self._objects)
-        if self._objects.read(room.key(self.id)) == self._document:  # asked twice a case: nothing is parsed
+        key = layer_room(self._objects).key(self.id)
+        data = self._objects.read(key)
+        if data is None:
+            return None
+        if data == self._document:  # asked twice a case, so the usual answer isn't parsed
             return self.record
-        record = room.read(self.id)
-        return record if record is not None and record.pins.digest == self.record.pins.digest else None
+        record = parse(data, key, LayerRecord)
+        return record if record.pins.digest == self.record.pins.digest else None
 
     @cached_property
     def _document(self) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pwsseg.store.measures import CHANGED, CHANGED_ORGANS
 from pwsseg.store.records import CaseRecord
-from pwsseg.values import UNKNOWN, StoreError, shown
+from pwsseg.values import UNKNOWN, StoreError, first_line, shown
 from pwsseg.values.ids import CASE_ID
 
 Row = dict[str, Any]
@@ -150,8 +150,7 @@ def read_rows(
         table = file.read(columns=None if columns is None else list(columns), use_threads=False)
         rows: list[Row] = table.to_pylist()
     except Exception as error:  # pyarrow has a dozen ways to say that bytes are damaged
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise StoreError(f"{where} can't be read as Parquet ({reason}); {CHECK}") from error
+        raise StoreError(f"{where} can't be read as Parquet ({first_line(error)[:200]}); {CHECK}") from error
     strange = [f.name for f in table.schema if fits and not fits(f.name, f.type)]
     if strange or len(set(table.column_names)) < len(table.column_names):
         raise StoreError(f"{where} has columns of another type or name ({shown(strange)}); {CHECK}")

@@ -19,7 +19,7 @@ from pwsseg.store.objects import Objects
 from pwsseg.store.plain import read_plain
 from pwsseg.store.records import CaseRecord, PreparedRecord, ScanRecord
 from pwsseg.store.shards import MOST_SAVED, parts_of, shard_of
-from pwsseg.values import StoreError, Window, shown
+from pwsseg.values import StoreError, Window, first_line, shown
 
 GROUP = "zarr.json"
 
@@ -89,9 +89,8 @@ def _decoded(
     except BaseError as error:  # not damage: the store can't be reached
         raise StoreError(sentence(objects.location, error)) from error
     except Exception as error:  # each codec has its own way to say that bytes are damaged
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise StoreError(
-            f"{path}: the stored voxels can't be read ({reason}); run `pwsseg verify`"
+            f"{path}: the stored voxels can't be read ({first_line(error)}); run `pwsseg verify`"
         ) from error
 
 

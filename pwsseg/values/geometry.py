@@ -16,8 +16,8 @@ from pwsseg.values.window import Window
 Count = Annotated[int, Field(ge=1)]
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-SKEW = 1.01e-3
-"""How far products of a direction's columns may be from 0 and 1: headers round their numbers."""
+SKEW, SCALED = 1e-3, 1.01e-3
+"""How far a direction's columns may be from orthogonal and from length 1: headers round their numbers."""
 
 
 class Geometry(BaseModel):
@@ -39,7 +39,8 @@ class Geometry(BaseModel):
     def _direction_is_a_rotation(self) -> Self:
         columns = [self.direction[i::3] for i in range(3)]  # four times as fast as by NumPy
         for (i, a), (j, b) in combinations_with_replacement(enumerate(columns), 2):
-            if not abs(sum(map(mul, a, b)) - (i == j)) <= SKEW:  # so put that NaN is refused, too
+            off = abs(sum(map(mul, a, b)) - (i == j))
+            if not off <= (SCALED if i == j else SKEW):  # so put that NaN is refused, too
                 raise ValueError("direction must have orthonormal columns")
         return self
 

@@ -165,6 +165,14 @@ def test_training_goes_on_with_fewer_workers_on_the_node_that_is_left(
     assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in wanted], rel=1e-3)
 
 
+def grown_slowly(nodes: Nodes) -> bool:
+    """Whether two nodes train; meanwhile a tenth of the pace, or the training is over before Ray looks."""
+    with nodes.held(TRAINS):
+        time.sleep(1)
+    time.sleep(0.1)
+    return len(nodes.at_work(TRAINS)) == 2
+
+
 def test_training_grows_again_when_a_node_joins(ingested: Road, nodes: Nodes, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(ingested.store, store)
@@ -182,11 +190,7 @@ def test_training_grows_again_when_a_node_joins(ingested: Road, nodes: Nodes, tm
         nodes.add()
         with nodes.held(TRAINS):
             time.sleep(GROWTH_S)
-        while len(nodes.at_work(TRAINS)) < 2:  # slowly, or the training is over before Ray looks
-            job.wait_until(lambda: True)
-            time.sleep(0.1)
-            with nodes.held(TRAINS):
-                time.sleep(1)
+        job.wait_until(lambda: grown_slowly(nodes))
         said = job.done().expect(0).said
     assert "24 epochs on 1 to 2 workers" in said
     curve = Store.open(store).model("os1").curve()
