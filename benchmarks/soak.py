@@ -3,12 +3,12 @@
 python benchmarks/soak.py [--minutes 60] [--seed 0] [--pause SECONDS]
 
 Round os1 at the tests' tiny scale is run once undisturbed, then again and again from a fresh copy of the same
-store. About every `--pause` seconds (a quarter of what the undisturbed round took) something happens to it:
+store. About every `--pause` seconds (half of what the undisturbed round took) something happens to it:
 kill -9 of its driver, of a task's process, of the actor with the network, of a training worker; or damage to
-one file of the prepared cache: a byte changed, the end cut off, the file gone. A kind is drawn of those that
-the moment has a victim for. A driver that was killed, or that refuses, is started again by the same command,
-now and then without a fault, until the round is published; then model and layer are to be those of the
-undisturbed run. Kinds, moments and victims come from the seed; how far the round is then does not.
+one file of the prepared cache: a byte changed, the end cut off, the file gone. What has no victim yet waits
+for one. A driver that was killed, or that refuses, is started again by the same command, now and then without
+a fault, until the round is published; then model and layer are to be those of the undisturbed run. Kinds,
+moments and victims come from the seed; how far the round is then does not.
 
 One line a fault, one a round, then a line of figures: `same` is to equal `rounds`, and `refusals` counts the
 restarts after a refusal in words. A traceback ends the soak.
@@ -98,7 +98,7 @@ def begun(folder: Path, chance: random.Random, pause: float | None) -> Soak:
     wanted = digests(folder / "undisturbed")
     seconds = time.monotonic() - began
     print(f"undisturbed: {seconds:.0f} s, layer {wanted[1][:12]}", flush=True)
-    return Soak(folder, settings, wanted, pause or seconds / 4, chance, Counter())
+    return Soak(folder, settings, wanted, pause or seconds / 2, chance, Counter())
 
 
 def disturbed_round(soak: Soak, number: int) -> tuple[str, str]:
@@ -127,13 +127,11 @@ def disturb(soak: Soak, there: Job, store: Path, *, most: int) -> int:
     hits = 0
     for _ in range(most):
         until = time.monotonic() + soak.chance.uniform(0, 2 * soak.pause)
-        while time.monotonic() < until and there.driver.poll() is None:
+        kind, met = soak.chance.choice(KINDS), ""
+        while not met and there.driver.poll() is None:
             time.sleep(0.05)
-        if there.driver.poll() is not None:
-            break
-        there_now = [k for k in TITLES if titled(TITLES[k], session=there.driver.pid)]
-        kind = soak.chance.choice(("driver", "cache", *there_now))
-        met = damage(store, soak.chance) if kind == "cache" else killed(kind, there, soak.chance)
+            if time.monotonic() >= until:  # from then on the first victim that there is
+                met = damage(store, soak.chance) if kind == "cache" else killed(kind, there, soak.chance)
         if met:
             hits += 1
             soak.met[kind] += 1
