@@ -282,7 +282,7 @@ def at_work(names: dict[int, str]) -> Iterator[tuple[str, str]]:
             kind = title.removeprefix("ray::").partition("(")[0].partition(".")[0]
             if (
                 title.startswith("ray::")
-                and kind in ("Map", "MapWorker", "RayTrainWorker")
+                and kind in ("MapBatches", "MapWorker", "RayTrainWorker")
                 and space in names
             ):
                 yield names[space], kind

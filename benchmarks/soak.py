@@ -38,7 +38,7 @@ from road import job, round_job, write_settings  # noqa: E402
 from pwsseg.store import Store  # noqa: E402
 
 KINDS = ("driver", "task", "actor", "training worker", "cache")
-TITLES = {"task": "ray::Map(", "actor": "ray::MapWorker(", "training worker": "RayTrainWorker"}
+TITLES = {"task": "ray::MapBatches(", "actor": "ray::MapWorker(", "training worker": "RayTrainWorker"}
 COUNTS = {"organs": 2, "five-organs": 1, "five-organs-and-tumor": 1, "unannotated": 1, "validation": 1}
 MOST_STARTS = 20
 """A round that isn't published after so many has failed."""

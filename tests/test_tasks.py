@@ -6,9 +6,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 from road import REPOSITORY, clean_environment, ended
 
-from pwsseg.pipelines.over_cases import TASK_VOXELS, Item, tasks_of
+from pwsseg.pipelines.over_cases import TASK_VOXELS, Item, _items, _table, tasks_of
 
 SMALL, LARGE = TASK_VOXELS // 10, 26_214_400
 
@@ -30,7 +31,7 @@ def test_small_cases_share_a_task_up_to_its_work() -> None:
 
 
 def test_windows_count_as_work() -> None:
-    assert sizes([Item(str(i), voxels=0, windows=4) for i in range(100)]) == [4] * 25
+    assert sizes([Item(str(i), voxels=0, windows=4) for i in range(96)]) == [8] * 12
 
 
 def test_every_cpu_gets_several_tasks() -> None:
@@ -41,6 +42,17 @@ def test_every_cpu_gets_several_tasks() -> None:
 def test_large_ones_among_small_ones_stay_alone() -> None:
     voxels = [LARGE, SMALL, SMALL, LARGE, SMALL, *[SMALL] * 95]
     assert sizes([Item(str(i), voxels=v) for i, v in enumerate(voxels)])[:4] == [1, 2, 1, 10]
+
+
+def test_cases_travel_whole() -> None:
+    odd = np.arange(15, dtype=np.uint8).reshape(3, 1, 5)
+    turned = np.arange(24, dtype=np.float16).reshape(2, 3, 4)[:, ::-1]
+    sent = [Item("a", {"n": 1}, odd), Item("b", error="no"), Item("c", {"s": "µ"}, turned)]
+    for items in (sent, sent[2:], sent[1:2]):
+        for item, come in zip(items, _items(_table(items)), strict=True):
+            assert (come.case, come.fields, come.error) == (item.case, item.fields, item.error)
+            assert come.volume.dtype == item.volume.dtype
+            np.testing.assert_array_equal(come.volume, item.volume)
 
 
 def test_a_case_that_kills_its_process_takes_none_along_that_share_its_task() -> None:

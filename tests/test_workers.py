@@ -9,7 +9,7 @@ import pytest
 from ray.train import WorkerGroupError
 
 from pwsseg.pipelines.cluster import check_code, cluster
-from pwsseg.pipelines.over_cases import Item, _Guarded, _item, _row
+from pwsseg.pipelines.over_cases import Item, _Guarded, _items, _table
 from pwsseg.pipelines.train import _fitted
 from pwsseg.store.digests import code_digest
 from pwsseg.values import PwssegError
@@ -41,9 +41,8 @@ def test_cluster_that_nobody_started_is_refused_at_once(monkeypatch: pytest.Monk
 
 def test_worker_with_the_code_of_its_job_computes() -> None:
     check_code(code_digest())
-    done = _item(
-        _Guarded(lambda item: Item(item.case, {"done": True}), {}, code_digest())(_row(Item("case")))
-    )
+    guarded = _Guarded(lambda item: Item(item.case, {"done": True}), {}, code_digest())
+    (done,) = _items(guarded(_table([Item("case")])))
     assert (done.error, done.fields) == ("", {"done": True})
 
 
@@ -51,7 +50,7 @@ def test_worker_with_other_code_than_its_job_computes_nothing() -> None:
     def never(item: Item) -> Item:
         raise AssertionError("other code computed")
 
-    done = _item(_Guarded(never, {}, OTHER)(_row(Item("case"))))
+    (done,) = _items(_Guarded(never, {}, OTHER)(_table([Item("case")])))
     assert f"other code ({code_digest()[:12]}) than its job (000000000000)" in done.error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import product
 
 import cc3d
 import numpy as np
@@ -56,8 +57,9 @@ def _fill(labels: NDArray[np.uint8], places: NDArray[np.intp], components: NDArr
     own = labels[tuple(places.T)].copy()
     _, number = np.unique(components, return_inverse=True)
     votes = np.zeros((number.max() + 1, 256), dtype=np.int64)
-    for step in np.ndindex(3, 3, 3):
-        z, y, x = np.clip(places + step - np.ones(3, np.intp), 0, np.array(labels.shape) - 1).T
+    beside = np.arange(-1, 2)[:, None]
+    about = [np.clip(places[:, axis] + beside, 0, size - 1) for axis, size in enumerate(labels.shape)]
+    for z, y, x in product(*about):
         around = labels[z, y, x]
         other = around != own
         np.add.at(votes, (number[other], around[other]), 1)
@@ -91,8 +93,10 @@ def _components(labels: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np
         above = parts[-1].astype(np.intp) + passed - 1
         passed += count
     pairs = np.concatenate(links)
-    graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(passed, passed))
-    number, whole = connected_components(graph, directed=False) if passed else (0, np.zeros(0, np.intp))
+    number, whole = passed, np.arange(passed)
+    if len(pairs):
+        linked = (np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1]))
+        number, whole = connected_components(coo_array(linked, shape=(passed, passed)), directed=False)
     voxels = np.zeros(number, dtype=np.intp)
     np.add.at(voxels, whole, np.concatenate(sizes))
     label = np.zeros(number, dtype=np.uint8)

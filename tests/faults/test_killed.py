@@ -55,8 +55,8 @@ def test_killed_actor_and_worker_lose_no_case(
 ) -> None:
     with running(os1(settings, trained), tmp_path / "log") as job:
         job.wait_until(lambda: commits(trained) >= 1)
-        job.kill("ray::MapWorker(Map(_OnDevice))")
-        job.kill("Map(_Guarded)")
+        job.kill("ray::MapWorker(MapBatches(_OnDevice))")
+        job.kill("MapBatches(_Guarded)")
         assert commits(trained) < 5
         said = job.done().expect(0).said
     assert "resuming" not in said

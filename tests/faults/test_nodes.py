@@ -18,7 +18,7 @@ from faults.disturbing import EPOCHS, commits, epochs, held, os1, running, same_
 from pwsseg.pipelines.train import GROWTH_S
 from pwsseg.store import Store
 
-TRAINS, PREDICTS = "RayTrainWorker", "ray::MapWorker(Map(_OnDevice))"
+TRAINS, PREDICTS = "RayTrainWorker", "ray::MapWorker(MapBatches(_OnDevice))"
 """What Ray calls the processes that train, and those that keep a network to predict with."""
 
 
