@@ -1,13 +1,13 @@
 """A whole ots2 round over 400, then over 4000 scans: what the engine takes a scan, and whether that grows.
 
-python benchmarks/rehearsal.py [--scans 400 4000] [--keep DIR]
+python benchmarks/rehearsal.py [--scans 400 4000] [--runs 3] [--keep DIR]
 
 Scans are 8 x 8 x 8 voxels and a simulated device answers at once, so that all that is timed is the engine:
 sources, selection, fusion, prepared cache, training's start, prediction on Ray Data, the gate, publishing.
 Of the cases one in 16 is fully annotated and half in part, as in FLARE23; a tenth more is held out. The round
-runs as people run it, `jobs/round.py` in a process of its own, but for the device. A run over 40 scans comes
-first; what it takes is the start (Ray, training workers) and is taken off. `engine_ms_per_scan` is wall time,
-on all cores.
+runs as people run it, `jobs/round.py` in a process of its own, but for the device. What a run over 40 scans
+takes is the start (Ray, training workers) and is taken off. A start varies by seconds, so each size runs
+`--runs` times in turn, and the median counts. `engine_ms_per_scan` is wall time, on all cores.
 """
 
 from __future__ import annotations
@@ -75,12 +75,17 @@ def main() -> None:
     """Print the table and the line of figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scans", type=int, nargs=2, default=[400, 4000])
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the stores here")
+    parser.add_argument("--runs", type=int, default=3, help="of each size (default: 3)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the last stores here")
     given = parser.parse_args()
+    sizes = (START, *given.scans)
     with TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
         settings = write_settings(folder / "settings", drift=True)
-        start, few, many = (rehearse(folder / f"store-{n}", n, settings) for n in (START, *given.scans))
+        turns = [[rehearse(folder / f"store-{n}", n, settings) for n in sizes] for _ in range(given.runs)]
+    start, few, many = (
+        sorted(runs, key=lambda r: r.seconds)[len(runs) // 2] for runs in zip(*turns, strict=True)
+    )
     each = {run.scans: 1e3 * (run.seconds - start.seconds) / (run.scans - START) for run in (few, many)}
     print(f"{'scans':>6}{'seconds':>9}{'ms a scan':>11}{'driver MB':>11}  seconds of stages")
     for run in (start, few, many):
@@ -88,11 +93,12 @@ def main() -> None:
         print(
             f"{run.scans:6}{run.seconds:9.1f}{each.get(run.scans, 0.0):11.1f}{run.driver_mb:11.0f}  {stages}"
         )
-    figures = {
+    figures: dict[str, Any] = {
         "engine_ms_per_scan": round(each[many.scans], 1),
         "growth": round(each[many.scans] / each[few.scans], 2),
         "driver_growth_mb": round(many.driver_mb - few.driver_mb),
     }
+    figures["seconds"] = {n: sorted(round(turn[i].seconds, 1) for turn in turns) for i, n in enumerate(sizes)}
     print(json.dumps(figures))
 
 
