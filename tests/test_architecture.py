@@ -34,7 +34,7 @@ ONLY_IN = {
     "numcodecs": {"pwsseg/store"},
     "google_crc32c": {"pwsseg/store"},
     "obstore": {"pwsseg/store"},
-    "pyarrow": {"pwsseg/store"},
+    "pyarrow": {"pwsseg/store", "pwsseg/pipelines"},
     "torch": {"pwsseg/networks", "pwsseg/arrays", "pwsseg/pipelines"},
     "safetensors": {"pwsseg/pipelines"},
     "tensorboardX": {"pwsseg/pipelines"},

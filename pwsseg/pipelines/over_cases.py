@@ -16,16 +16,18 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from pwsseg.pipelines.cluster import Resources, check_code
 from pwsseg.pipelines.metrics import count_idle, count_scan, stage_name
 from pwsseg.pipelines.progress import Progress
 from pwsseg.store.digests import code_digest
 from pwsseg.values import PwssegError, StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Work = Callable[["Item"], "Item"]
 
@@ -189,6 +191,8 @@ class _OnDevice:
 
 def _table(items: Sequence[Item]) -> pa.Table:
     """A task's cases as they travel: a row each, one case's volume without a copy."""
+    import pyarrow as pa  # here, as Ray is: only work on cases needs it
+
     volumes = [np.ascontiguousarray(item.volume).reshape(-1).view(np.uint8) for item in items]
     ends = np.cumsum([0, *map(len, volumes)], dtype=np.int64)
     together = volumes[0] if len(volumes) == 1 else np.concatenate(volumes)
