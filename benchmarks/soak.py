@@ -32,13 +32,13 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # a fresh clone needs no installation of the package itself
 
-from faults.disturbing import Job, os1, running, titled  # noqa: E402
+from faults.disturbing import PREDICTS, TRAINS, Job, os1, running, titled  # noqa: E402
 from road import job, round_job, write_settings  # noqa: E402
 
 from pwsseg.store import Store  # noqa: E402
 
 KINDS = ("driver", "task", "actor", "training worker", "cache")
-TITLES = {"task": "ray::MapBatches(", "actor": "ray::MapWorker(", "training worker": "RayTrainWorker"}
+TITLES = {"task": "ray::MapBatches(", "actor": PREDICTS, "training worker": TRAINS}
 COUNTS = {"organs": 2, "five-organs": 1, "five-organs-and-tumor": 1, "unannotated": 1, "validation": 1}
 MOST_STARTS = 20
 """A round that isn't published after so many has failed."""

@@ -31,7 +31,7 @@ def test_small_cases_share_a_task_up_to_its_work() -> None:
 
 
 def test_windows_count_as_work() -> None:
-    assert sizes([Item(str(i), voxels=0, windows=4) for i in range(96)]) == [8] * 12
+    assert sizes([Item(str(i), voxels=0, windows=4) for i in range(100)]) == [8] * 12 + [4]
 
 
 def test_every_cpu_gets_several_tasks() -> None:

@@ -1,6 +1,6 @@
 """Work over many cases on Ray Data that survives its faults.
 
-    outcomes = over_cases(rows, [Stage(load), Stage(Predictor, device=True), Stage(write)], progress=...)
+    outcomes = over_cases(items, [Stage(load), Stage(Predictor, device=True), Stage(write)], progress=...)
 
 A function gets a case and returns it changed; what it raises becomes the case's error and later stages pass
 it by. Cases of little work share a task and travel as one Arrow table, a row each. A process that dies is
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ TASKS_A_CPU = 8
 RETRIED: dict[str, Any] = {"max_retries": 1}
 """What stages without a device ask of Ray; those in a row that ask the same share a process."""
 WHOLE_TASKS: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
-"""What is handed over at once: a row at a time, Ray Data takes half a millisecond for each in every stage."""
+"""What is handed over at once: by rows, Ray Data estimates sizes and crosses threads for each case."""
 NOTHING = np.zeros((0, 0, 0), dtype=np.float16)
 
 
@@ -189,7 +189,7 @@ class _OnDevice:
             self._since = perf_counter()
 
 
-def _table(items: Sequence[Item]) -> pa.Table:
+def _table(items: list[Item]) -> pa.Table:
     """A task's cases as they travel: a row each, one case's volume without a copy."""
     import pyarrow as pa  # here, as Ray is: only work on cases needs it
 

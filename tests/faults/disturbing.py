@@ -16,6 +16,8 @@ from road import PATIENCE_S, REPOSITORY, Done, clean_environment, command, end_s
 from pwsseg.store import Store
 
 EPOCHS = 6
+TRAINS, PREDICTS = "RayTrainWorker", "ray::MapWorker(MapBatches(_OnDevice))"
+"""What Ray calls the processes that train, and those that keep a network to predict with."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from road import Road, end_session, round_job, write_settings
 
-from faults.disturbing import EPOCHS, commits, epochs, held, os1, running, same_layer
+from faults.disturbing import EPOCHS, PREDICTS, TRAINS, commits, epochs, held, os1, running, same_layer
 from pwsseg.store import Store
 
 
@@ -19,9 +19,9 @@ def killed(ingested: Road, settings: Path, tmp_path_factory: pytest.TempPathFact
     shutil.copytree(ingested.store, store)
     with running(os1(settings, store), folder / "one") as job:
         job.wait_until(lambda: epochs(store) >= 2)
-        job.kill("RayTrainWorker")
+        job.kill(TRAINS)
         job.wait_until(lambda: epochs(store) >= 4)
-        with held("RayTrainWorker", session=job.driver.pid):  # workers outlive their driver for a while
+        with held(TRAINS, session=job.driver.pid):  # workers outlive their driver for a while
             job.driver.kill()
             (folder / "epochs").write_text(str(epochs(store)))
             end_session(job.driver.pid)
@@ -55,7 +55,7 @@ def test_killed_actor_and_worker_lose_no_case(
 ) -> None:
     with running(os1(settings, trained), tmp_path / "log") as job:
         job.wait_until(lambda: commits(trained) >= 1)
-        job.kill("ray::MapWorker(MapBatches(_OnDevice))")
+        job.kill(PREDICTS)
         job.kill("MapBatches(_Guarded)")
         assert commits(trained) < 5
         said = job.done().expect(0).said

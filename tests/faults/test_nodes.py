@@ -14,12 +14,20 @@ from pathlib import Path
 import pytest
 from road import REPOSITORY, Road, clean_environment, end_session, registered_curve, write_settings
 
-from faults.disturbing import EPOCHS, commits, epochs, held, os1, running, same_layer, titled
+from faults.disturbing import (
+    EPOCHS,
+    PREDICTS,
+    TRAINS,
+    commits,
+    epochs,
+    held,
+    os1,
+    running,
+    same_layer,
+    titled,
+)
 from pwsseg.pipelines.train import GROWTH_S
 from pwsseg.store import Store
-
-TRAINS, PREDICTS = "RayTrainWorker", "ray::MapWorker(MapBatches(_OnDevice))"
-"""What Ray calls the processes that train, and those that keep a network to predict with."""
 
 
 class Nodes:
