@@ -7,7 +7,9 @@ sources, selection, fusion, prepared cache, training's start, prediction on Ray 
 Of the cases one in 16 is fully annotated and half in part, as in FLARE23; a tenth more is held out. The round
 runs as people run it, `jobs/round.py` in a process of its own, but for the device. What a run over 40 scans
 takes is the start (Ray, training workers) and is taken off. A start varies by seconds, so each size runs
-`--runs` times in turn, and the median counts. `engine_ms_per_scan` is wall time, on all cores.
+`--runs` times in turn, and the median counts. `engine_ms_per_scan` is wall time, on all cores. Each run has a
+store of its own and none is deleted before the end: ext4 looks for inodes that were not freed within the last
+minutes, so a deletion of a hundred thousand files would make each file after it dearer.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -76,13 +77,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scans", type=int, nargs=2, default=[400, 4000])
     parser.add_argument("--runs", type=int, default=3, help="of each size (default: 3)")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the last stores here")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the stores here, an empty folder")
     given = parser.parse_args()
     sizes = (START, *given.scans)
     with TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
         settings = write_settings(folder / "settings", drift=True)
-        turns = [[rehearse(folder / f"store-{n}", n, settings) for n in sizes] for _ in range(given.runs)]
+        turns = [
+            [rehearse(folder / f"store-{n}-{turn}", n, settings) for n in sizes] for turn in range(given.runs)
+        ]
     start, few, many = (
         sorted(runs, key=lambda r: r.seconds)[len(runs) // 2] for runs in zip(*turns, strict=True)
     )
@@ -104,10 +107,8 @@ def main() -> None:
 
 def rehearse(location: Path, scans: int, settings: Path) -> Run:
     """Fill a store, run the round, and ask whether it was published with every case."""
-    shutil.rmtree(location, ignore_errors=True)
     fill(Store.create(location), scans, load_round("ots1", "tiny", folder=settings))
     log = location.with_suffix(".jsonl")
-    log.unlink(missing_ok=True)
     drift = ("--accept-drift", "a network that has learnt nothing")
     of_round = ("--round", "ots2", "--scale", "tiny", "--settings", settings, "--store", location)
     began = time.perf_counter()

@@ -22,9 +22,9 @@ from pwsseg.pipelines.prepare import prepare_scans
 from pwsseg.pipelines.progress import say
 from pwsseg.pipelines.publish import goes_without
 from pwsseg.pipelines.representatives import choose_representatives
-from pwsseg.pipelines.sources import pin_sources
+from pwsseg.pipelines.sources import Sources, pin_sources
 from pwsseg.pipelines.train import train_model
-from pwsseg.pipelines.unreadable import pin_readable
+from pwsseg.pipelines.unreadable import without_unreadable
 from pwsseg.rounds import RoundSettings, load_round, round_names
 from pwsseg.store import Layer, Store
 
@@ -34,15 +34,17 @@ JOBS = Path(__file__).resolve().parent
 def run_round(
     store: Store,
     settings: RoundSettings,
+    sources: Sources,
     resources: Resources,
     *,
     accept_drift: str | None = None,
     allow_missing: bool = False,
 ) -> Layer:
-    """One round of Algorithm 1, from published layers to a new published layer."""
+    """One round of Algorithm 1, from pinned layers to a new published layer."""
     before = {r.id for r in store.layers()}
-    pinned = pin_readable(store, settings, resources) if allow_missing else pin_sources(store, settings)
-    sources = choose_representatives(store, pinned, resources)
+    if allow_missing:
+        sources = without_unreadable(store, settings, sources, resources)
+    sources = choose_representatives(store, sources, resources)
     targets = fuse_targets(store, sources, resources, allow_missing=allow_missing)
     sources = in_boxes(store, sources, targets, resources)
     prepare_scans(store, sources, resources)
@@ -92,8 +94,7 @@ def main() -> int:
     names = round_names(folder) if given.round == "all" else [given.round]
     rounds = [load_round(name, given.scale, folder=folder, seed=given.seed) for name in names]
     store = Store.open(store_location(given.store))
-    if given.round != "all":
-        pin_sources(store, rounds[0])  # refuse before a cluster is started
+    first = pin_sources(store, rounds[0])  # before a cluster is started: it may refuse
     with cluster() as resources:
         for settings in rounds:
             check_needs(settings, resources)
@@ -101,6 +102,7 @@ def main() -> int:
             run_round(
                 store,
                 settings,
+                first if settings is rounds[0] else pin_sources(store, settings),
                 resources,
                 accept_drift=given.accept_drift,
                 allow_missing=given.allow_missing,

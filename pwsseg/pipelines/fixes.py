@@ -22,7 +22,7 @@ from pwsseg.formats.volume import Volume
 from pwsseg.pipelines.annotation import FIX, newest_annotation, next_pins, publish_next
 from pwsseg.pipelines.over_cases import Item
 from pwsseg.store import Layer, LayerDraft, Scan, Store
-from pwsseg.store.draft import histogram
+from pwsseg.store.volumes import histogram
 from pwsseg.values import FLARE23, UNKNOWN, InputError, PwssegError, StoreError
 
 RULE = "restated-by-people"

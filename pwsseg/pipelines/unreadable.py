@@ -1,6 +1,6 @@
 """What --allow-missing means before a round begins: it goes without the scans that can't be read.
 
-sources = pin_readable(store, settings, resources)     # pin_sources, after each scan was read once
+sources = without_unreadable(store, settings, sources, resources)     # after each scan was read once
 
 Which they are is pinned: once they can be read again, the round is another, and has them.
 """
@@ -15,9 +15,10 @@ from pwsseg.rounds import RoundSettings
 from pwsseg.store import Store
 
 
-def pin_readable(store: Store, settings: RoundSettings, resources: Resources) -> Sources:
-    """`pin_sources` without the cases whose scans can't be read; each is said with its reason."""
-    sources = pin_sources(store, settings)
+def without_unreadable(
+    store: Store, settings: RoundSettings, sources: Sources, resources: Resources
+) -> Sources:
+    """The sources pinned without the cases whose scans can't be read; each is said with its reason."""
     cases = sorted({*sources.learnt, *sources.unlabelled, *sources.predicted})
     items = over_cases(
         [Item(c, voxels=sources.scans[c].geometry.voxels) for c in cases],

@@ -7,14 +7,13 @@ from typing import Literal, NamedTuple, TypeVar
 
 from pwsseg.store.digests import bytes_digest
 from pwsseg.store.documents import ARRAY, envelope, parse, seal_holds
-from pwsseg.store.draft import histogram
 from pwsseg.store.keys import followed_by_nobody
 from pwsseg.store.layer import MANIFEST
 from pwsseg.store.layout import CHUNK
 from pwsseg.store.objects import Objects
 from pwsseg.store.records import CaseRecord, Pin, PreparedRecord, Record, RetirementRecord, ScanRecord
 from pwsseg.store.store import Store
-from pwsseg.store.volumes import GROUP, read_voxels
+from pwsseg.store.volumes import GROUP, histogram, read_voxels
 from pwsseg.values import StoreError
 
 SCRATCH = "runs/"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def layer_digest(cases: Iterable[tuple[str, str, tuple[int, ...]]]) -> str:
+def layer_digest(cases: Iterable[tuple[str, str, Sequence[int]]]) -> str:
     """The digest of a layer: of its (case, case digest, annotated classes), by case; no times, no machine."""
     return json_digest([[case, digest, list(classes)] for case, digest, classes in sorted(cases)])
 

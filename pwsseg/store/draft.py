@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from functools import cached_property, partial
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -27,7 +27,7 @@ from pwsseg.store.records import (
 from pwsseg.store.scan import READERS, Scan, open_scan
 from pwsseg.store.tables import manifest_bytes, read_rows
 from pwsseg.store.versions import Room
-from pwsseg.store.volumes import GROUP, keep_array
+from pwsseg.store.volumes import GROUP, histogram, keep_array
 from pwsseg.values import UNKNOWN, LabelSet, StoreError
 
 DISCARDED = "discarded"
@@ -78,7 +78,7 @@ class LayerDraft:
     def committed(self) -> set[str]:
         """The cases whose commit record is there: what a resumed run need not do again."""
         prefix = layer_path(self.id)
-        parts = (key[len(prefix) + 1 :].split("/") for key in self._objects.keys(prefix))
+        parts = (key[len(prefix) + 1 :].split("/") for key, _ in self._objects.listed(prefix))
         return {p[0] for p in parts if len(p) == 2 and p[1] == GROUP}
 
     def write(
@@ -162,17 +162,17 @@ class LayerDraft:
         published = self._published()
         if published is not None:
             return self._same_cases(Layer(self._objects, published), wanted)
-        entries = self._checked(wanted)
-        manifest = self._claim(entries)
+        manifest = self._claim(self._checked(wanted))
+        rows = read_rows(manifest, ["case", "digest", "annotated_classes"])
         sizes = self._sizes()  # after the claim: who commits another case from now on takes it back
         self._drop(sizes.keys() - set(wanted))
         state = Published(
             state="published",
             created=now(),
-            cases=len(entries),
+            cases=len(wanted),
             bytes=sum(sizes[case] for case in wanted) + len(manifest),
             manifest=bytes_digest(manifest),
-            digest=layer_digest((e.case, e.digest, e.annotated_classes) for e in entries),
+            digest=layer_digest((r["case"], r["digest"], r["annotated_classes"]) for r in rows),
             accepted_drift=accepted_drift,
             missing=tuple(Missing(case=case, reason=why) for case, why in sorted(missing.items())),
         )
@@ -194,7 +194,7 @@ class LayerDraft:
         for key in sorted(self._objects.keys(prefix), key=lambda k: k == f"{prefix}/{GROUP}"):
             self._objects.remove(key)
 
-    def _claim(self, entries: list[CaseRecord]) -> bytes:
+    def _claim(self, entries: Iterable[CaseRecord]) -> bytes:
         """Put the manifest unless it is there; its bytes. From then on the draft's cases are fixed."""
         key, classes = f"{layer_path(self.id)}/{MANIFEST}", self.record.pins.classes
         manifest = manifest_bytes(entries, classes)
@@ -237,7 +237,7 @@ class LayerDraft:
     def _sizes(self) -> dict[str, int]:
         """Bytes of each case that has any object, committed or not."""
         prefix, sizes = layer_path(self.id), Counter[str]()
-        for key, size in self._objects.keys(prefix).items():
+        for key, size in self._objects.listed(prefix):
             case, _, inner = key[len(prefix) + 1 :].partition("/")
             if inner:
                 sizes[case] += size
@@ -304,18 +304,25 @@ class LayerDraft:
                 f"case {case} states classes {strange}, which layer {self.id} doesn't speak about"
             )
 
-    def _checked(self, cases: list[str]) -> list[CaseRecord]:
-        read = partial(read_case, self._objects, self.id)
-        entries = dict(zip(cases, side_by_side(read, cases, READERS), strict=True))
-        missing = [case for case, entry in entries.items() if entry is None]
+    def _checked(self, cases: list[str]) -> Iterator[CaseRecord]:
+        """The cases' commit records; StoreError, at the end, when some are missing or off their scans."""
+        missing, moved = [], []
+        for case, (entry, fits) in zip(cases, side_by_side(self._fitting, cases, READERS), strict=True):
+            if entry is None:
+                missing.append(case)
+            elif not fits:
+                moved.append(case)
+            else:
+                yield entry
         if missing:
             raise StoreError(f"layer {self.id} can't be published: {_few(missing)} not written; run it again")
-        found = [entry for entry in entries.values() if entry is not None]
-        scans = side_by_side(partial(open_scan, self._objects), [e.case for e in found], READERS)
-        moved = [e.case for e, scan in zip(found, scans, strict=True) if not _on_grid(e, scan)]
         if moved:
             raise StoreError(f"layer {self.id} can't be published: {_few(moved)} not on the scan's grid")
-        return found
+
+    def _fitting(self, case: str) -> tuple[CaseRecord | None, bool]:
+        """The commit record of a case, and whether its labels lie on the scan's grid."""
+        entry = read_case(self._objects, self.id, case)
+        return entry, entry is not None and _on_grid(entry, open_scan(self._objects, case))
 
     def _same_cases(self, layer: Layer, wanted: list[str]) -> Layer:
         if layer.cases() != wanted:
@@ -331,12 +338,6 @@ class LayerDraft:
 
 def _on_grid(entry: CaseRecord, scan: Scan) -> bool:
     return entry.geometry == scan.geometry and entry.scan == scan.digest
-
-
-def histogram(labels: NDArray[np.uint8]) -> dict[int, int]:
-    """Label -> voxels; slice by slice, since bincount widens what it counts to eight bytes a voxel."""
-    counts = sum((np.bincount(s.reshape(-1), minlength=256) for s in labels), np.zeros(256, np.int64))
-    return {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
 
 
 def _few(cases: list[str]) -> str:

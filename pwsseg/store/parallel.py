@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 GROUP_SIZE = 16
@@ -15,7 +15,13 @@ R = TypeVar("R")
 
 
 def side_by_side(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
-    """`work` of each item, in order; at most `workers` at once."""
+    """`work` of each item, in order; `workers` at once, and not far ahead of who takes the results."""
     groups = [items[i : i + GROUP_SIZE] for i in range(0, len(items), GROUP_SIZE)]
+    begun: deque[Future[list[R]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        yield from chain.from_iterable(pool.map(lambda group: [work(item) for item in group], groups))
+        for group in groups:
+            begun.append(pool.submit(lambda group: [work(item) for item in group], group))
+            if len(begun) > 2 * workers:
+                yield from begun.popleft().result()
+        while begun:
+            yield from begun.popleft().result()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from pwsseg.store.measures import CHANGED, CHANGED_ORGANS
@@ -16,20 +17,30 @@ BEFORE_VOXELS = ("case", "digest", "scan", "annotated_classes", "size_z", "size_
 AFTER_VOXELS = ("seconds", "notes")
 MANIFEST_COLUMNS = (*BEFORE_VOXELS, *AFTER_VOXELS)
 """The columns that every manifest has; counts of voxels stand between the two parts."""
+AT_ONCE = 256
+"""Records that are turned into columns at once."""
 CHECK = "run `pwsseg verify`"
 
 
-def manifest_bytes(cases: Sequence[CaseRecord], classes: Sequence[int]) -> bytes:
-    """A layer's manifest.parquet: one row a case, sorted by case.
+def manifest_bytes(cases: Iterable[CaseRecord], classes: Sequence[int]) -> bytes:
+    """A layer's manifest.parquet: one row a case, in the order given, which is by case.
 
     Columns: case, digest, scan (digest), annotated_classes, size_z, size_y, size_x (voxels), voxel_ml,
     voxels_<class> (null where the layer doesn't speak about the class), voxels_unknown, seconds, notes;
     where any case was compared with another layer's, changed_organs and changed_<class> (voxels, or null).
+    Records are turned into columns as they come, since a record takes twenty times as much memory.
     """
-    compared = any(CHANGED_ORGANS in c.measures for c in cases)
-    changes = [CHANGED_ORGANS, *(f"{CHANGED}{i}" for i in classes)] if compared else []
-    rows = [_manifest_row(c, classes, changes) for c in sorted(cases, key=lambda c: c.case)]
-    return table_bytes(rows, classes, changes)
+    import pyarrow as pa
+
+    changes = [CHANGED_ORGANS, *(f"{CHANGED}{i}" for i in classes)]
+    voxels = [*(f"voxels_{i}" for i in classes), "voxels_unknown"]
+    names = [*BEFORE_VOXELS, *voxels, *changes, *AFTER_VOXELS]
+    schema = pa.schema([(name, _manifest_type(name)) for name in names])
+    rows = (_manifest_row(case, classes, changes) for case in cases)
+    parts = [pa.Table.from_pylist(part, schema) for part in iter(lambda: list(islice(rows, AT_ONCE)), [])]
+    table = pa.concat_tables([schema.empty_table(), *parts]).combine_chunks()
+    compared = table[CHANGED_ORGANS].null_count < len(table)
+    return _parquet(table if compared else table.drop_columns(changes))
 
 
 def _manifest_row(record: CaseRecord, classes: Sequence[int], changes: Sequence[str]) -> Row:
@@ -49,16 +60,6 @@ def _manifest_row(record: CaseRecord, classes: Sequence[int], changes: Sequence[
         "seconds": sum(record.seconds.values()),
         "notes": list(record.notes),
     }
-
-
-def table_bytes(rows: Sequence[Row], classes: Sequence[int], changes: Sequence[str]) -> bytes:
-    """The rows of a manifest as Parquet, with the column types stated even when there is no row."""
-    import pyarrow as pa
-
-    voxels = [*(f"voxels_{i}" for i in classes), "voxels_unknown"]
-    names = [*BEFORE_VOXELS, *voxels, *changes, *AFTER_VOXELS]
-    schema = pa.schema([(name, _manifest_type(name)) for name in names])
-    return _parquet(pa.Table.from_pylist(list(rows), schema=schema))
 
 
 def _manifest_type(name: str) -> Any:

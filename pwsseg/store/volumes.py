@@ -128,3 +128,9 @@ def _sharded(objects: Objects, key: str, metadata: bytes, window: Window | None)
     if data is None:
         raise FileNotFoundError(f"{key} is missing")
     return shard.unpack(partial(parts_of, data), Window((0, 0, 0), shard.shape).slices)
+
+
+def histogram(labels: NDArray[np.uint8]) -> dict[int, int]:
+    """Label -> voxels; slice by slice, since bincount widens what it counts to eight bytes a voxel."""
+    counts = sum((np.bincount(s.reshape(-1), minlength=256) for s in labels), np.zeros(256, np.int64))
+    return {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
