@@ -4,7 +4,8 @@ python benchmarks/rehearsal.py [--scans 400 4000] [--runs 3] [--keep DIR]
 
 Scans are 8 x 8 x 8 voxels and a simulated device answers at once, so that all that is timed is the engine:
 sources, selection, fusion, prepared cache, training's start, prediction on Ray Data, the gate, publishing.
-Of the cases one in 16 is fully annotated and half in part, as in FLARE23; a tenth more is held out. The round
+Of the cases one in 16 is fully annotated and half in part, as in FLARE23; a tenth more is held out.
+Fingerprints are those of larger scans, so that the guard against leaks has a real round's work. The round
 runs as people run it, `jobs/round.py` in a process of its own, but for the device. What a run over 40 scans
 takes is the start (Ray, training workers) and is taken off. A start varies by seconds, so each size runs
 `--runs` times in turn, and the median counts. `engine_ms_per_scan` is wall time, on all cores. Each run has a
@@ -36,6 +37,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # a fresh clone needs no instal
 from road import JOBS, clean_environment, write_settings  # noqa: E402
 from scale import GEOMETRY, pins  # noqa: E402
 
+from pwsseg.arrays.likeness import fingerprint  # noqa: E402
 from pwsseg.networks.losses import channels_of  # noqa: E402
 from pwsseg.networks.supervision import build_network  # noqa: E402
 from pwsseg.pipelines import predict  # noqa: E402
@@ -60,6 +62,8 @@ from pwsseg.values import FLARE23  # noqa: E402
 
 AS_JOB = "--as-job"
 START = 40
+LARGE = (60, 60, 60)
+"""Voxels of 4 mm: large enough for as many blobs as a fingerprint holds."""
 ORGANS = tuple(c for c in FLARE23.ids if c != FLARE23.tumor)
 
 
@@ -86,6 +90,11 @@ def main() -> None:
         turns = [
             [rehearse(folder / f"store-{n}-{turn}", n, settings) for n in sizes] for turn in range(given.runs)
         ]
+        show(turns)
+
+
+def show(turns: Sequence[Sequence[Run]]) -> None:
+    """Print the medians of all turns, and the line of figures."""
     start, few, many = (
         sorted(runs, key=lambda r: r.seconds)[len(runs) // 2] for runs in zip(*turns, strict=True)
     )
@@ -100,7 +109,9 @@ def main() -> None:
         "engine_ms_per_scan": round(each[many.scans], 1),
         "growth": round(each[many.scans] / each[few.scans], 2),
         "driver_growth_mb": round(many.driver_mb - few.driver_mb),
-        "seconds": {n: sorted(round(turn[i].seconds, 1) for turn in turns) for i, n in enumerate(sizes)},
+        "seconds": {
+            runs[0].scans: sorted(round(run.seconds, 1) for run in runs) for runs in zip(*turns, strict=True)
+        },
     }
     print(json.dumps(figures))
 
@@ -177,11 +188,17 @@ def fill(store: Store, scans: int, ots1: RoundSettings) -> None:
     cases = [f"case-{i:05}" for i in range(scans)]
     held = [f"held-{i:05}" for i in range(held_out(scans))]
     generator = np.random.default_rng(0)
-    for case in (*cases, *held):
-        hu = generator.normal(40, 60, GEOMETRY.shape).astype(np.int16)
-        source = Source(format="nifti", name=f"{case}_0000.nii.gz", digest="5" * 64)
+    people = [fingerprint(noise(generator, LARGE), (4.0, 4.0, 4.0)) for _ in range(32)]
+    for i, case in enumerate((*cases, *held)):
         held_scan = case.startswith("held")
-        store.write_scan(case, hu, GEOMETRY, source=source, split="validation" if held_scan else "training")
+        store.write_scan(
+            case,
+            noise(generator, GEOMETRY.shape),
+            GEOMETRY,
+            source=Source(format="nifti", name=f"{case}_0000.nii.gz", digest="5" * 64),
+            split="validation" if held_scan else "training",
+            fingerprint=people[2 * (i % 16) + held_scan],
+        )
     stated = dict.fromkeys(held, FLARE23.ids) | {
         case: FLARE23.ids if i % 16 == 0 else (FLARE23.tumor,)
         for i, case in enumerate(cases)
@@ -196,6 +213,11 @@ def fill(store: Store, scans: int, ots1: RoundSettings) -> None:
             of_layer = of_layer.model_copy(update={"model": trained.pin})
         since = parents[-1] if name != "os1" else None
         parents.append(layer(store, of_layer, dict.fromkeys((*cases, *held), classes), since=since))
+
+
+def noise(generator: np.random.Generator, shape: tuple[int, int, int]) -> NDArray[np.int16]:
+    """HU of a scan that shows nothing."""
+    return generator.normal(40, 120, shape).astype(np.int16)
 
 
 def model(store: Store, settings: RoundSettings) -> Model:

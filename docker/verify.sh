@@ -1,5 +1,6 @@
 #!/bin/bash
 # Build the images and do their work, on a machine without a Docker engine: bash docker/verify.sh [FOLDER]
+# With GPU=yes in the environment the image for GPUs, too: three gigabytes of wheels from PyPI, 20 GB of disk.
 # As root on Debian, with buildah, mmdebstrap, iproute2 and util-linux; no registry of images is asked. The base is
 # made from Debian's packages, Python's come from wherever pip finds them, and the build itself has no network.
 # FOLDER (default: a new one, deleted at the end) keeps base, wheels and images for the next call.
@@ -16,7 +17,7 @@ if [ -z "$work" ]; then
     work=$(mktemp -d)
     trap clean EXIT
 fi
-mkdir -p "$work"/{wheels,data}
+mkdir -p "$work"/{wheels,wheels-gpu,data}
 for tool in buildah mmdebstrap ip unshare; do
     command -v "$tool" > /dev/null || { echo "error: $tool is missing; apt-get install buildah mmdebstrap iproute2" >&2; exit 1; }
 done
@@ -46,14 +47,18 @@ fi
 say "the wheels that constraints.txt names"
 python3 -c "import tomllib; print(*tomllib.load(open('$repository/pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
     > "$work/requirements.txt"
-python3 -m pip download --quiet --dest "$work/wheels" -c "$repository/constraints.txt" \
-    -r "$work/requirements.txt" torch setuptools 2>&1 | grep -v '^WARNING' || true
+wheels() {    # wheels FOLDER
+    python3 -m pip download --quiet --dest "$work/$1" -c "$repository/constraints.txt" \
+        -r "$work/requirements.txt" torch setuptools 2>&1 | grep -v '^WARNING' || true
+}
+wheels wheels
+[ -z "${GPU:-}" ] || PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS='' wheels wheels-gpu
 printf '[global]\nno-index = true\nfind-links = /wheels\n' > "$work/pip.conf"
 
 say "the image pwsseg:cpu, built without a network"
-build() {
+build() {    # with the wheels of ${from:-wheels}
     alone buildah --root "$work/storage" --runroot "$work/run" build --quiet --layers \
-        --volume "$work/wheels:/wheels:ro" --volume "$work/pip.conf:/etc/pip.conf:ro" "$@" > /dev/null
+        --volume "$work/${from:-wheels}:/wheels:ro" --volume "$work/pip.conf:/etc/pip.conf:ro" "$@" > /dev/null
 }
 build --file "$repository/docker/Dockerfile" --build-arg BASE=localhost/base --tag localhost/pwsseg:cpu "$repository"
 if build --file "$repository/docker/Dockerfile" --build-arg BASE=localhost/base --build-arg DEVICE=gpu \
@@ -131,11 +136,14 @@ label() {    # label OWNER [OPTION ...]: what FLARE's command does, with an outp
         --volume "$work/challenge/inputs:/workspace/inputs" --volume "$work/challenge/outputs:/workspace/outputs" \
         "$challenge" -- /bin/bash -c "sh predict.sh"
 }
+check_labels() {    # check_labels USER
+    found=$(find "$work/challenge/outputs" -name '*.nii.gz' ! -name '*_0000*' -user "$1" | wc -l)
+    [ "$found" = "$scans" ] || { echo "error: $found labels, expected $scans" >&2; exit 1; }
+}
 for owner in 1234:1234 0:0; do
     echo "outputs of $owner:"
     label $owner
-    found=$(find "$work/challenge/outputs" -name '*.nii.gz' ! -name '*_0000*' -user "${owner%:*}" | wc -l)
-    [ "$found" = "$scans" ] || { echo "error: $found labels, expected $scans" >&2; exit 1; }
+    check_labels "${owner%:*}"
 done
 echo "outputs of 1234, started as user 1000:"
 if label 1234:1234 --user 1000 > "$work/refused" 2>&1; then
@@ -143,5 +151,17 @@ if label 1234:1234 --user 1000 > "$work/refused" 2>&1; then
     exit 1
 fi
 grep -h '^error: user 1000' "$work/refused"
+
+if [ -n "${GPU:-}" ]; then
+    say "the image pwsseg:gpu, and the challenge's on it, on this machine's CPUs"
+    from=wheels-gpu build --file "$repository/docker/Dockerfile" --build-arg BASE=localhost/base \
+        --build-arg DEVICE=gpu --tag localhost/pwsseg:gpu "$repository"
+    build --build-arg BASE=localhost/pwsseg:gpu --tag localhost/challenge-gpu "$context"
+    sizes gpu
+    challenge=$(in_store from localhost/challenge-gpu)
+    in_image "$challenge" python -W ignore -c "import torch; print('torch', torch.__version__, 'CUDA', torch.version.cuda)"
+    label 1234:1234
+    check_labels 1234
+fi
 
 say "passed: images built without a network; phantom, ingest, round os1, verify; submitted with a token; challenge"

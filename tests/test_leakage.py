@@ -11,7 +11,7 @@ from filled_store import add_scan, annotation_pins
 from numpy.typing import NDArray
 from road import write_settings
 
-from pwsseg.arrays.likeness import ALIKE, fingerprint, likeness
+from pwsseg.arrays.likeness import ALIKE, Fingerprints, fingerprint
 from pwsseg.arrays.phantom import make_phantom
 from pwsseg.arrays.resampling import resample_scan
 from pwsseg.formats.reading import read_volume
@@ -68,8 +68,8 @@ def coarse(scan: Scan) -> Scan:
 def test_a_changed_copy_is_like_its_scan_alone(
     people: dict[str, Scan], changed: Callable[[Scan], Scan]
 ) -> None:
-    copies = [fingerprint(*changed(scan)) for scan in people.values()]
-    shares = likeness(copies, [fingerprint(*scan) for scan in people.values()])
+    known = Fingerprints([fingerprint(*scan) for scan in people.values()])
+    shares = np.stack([known.likeness(fingerprint(*changed(scan))) for scan in people.values()])
     assert ((shares >= ALIKE) == np.eye(len(people), dtype=bool)).all(), shares
 
 
@@ -79,7 +79,7 @@ def test_phantoms_of_one_corpus_are_different_people() -> None:
         phantom = make_phantom(0, case, tumors=1)
         upright = np.ascontiguousarray(orientation_of(phantom.geometry).apply(phantom.hu))
         codes.append(fingerprint(upright, oriented(phantom.geometry).spacing))
-    shares = likeness(codes, codes)
+    shares = np.stack([*map(Fingerprints(codes).likeness, codes)])
     assert ((shares >= ALIKE) == np.eye(len(codes), dtype=bool)).all(), shares
 
 
@@ -87,8 +87,8 @@ def test_scan_without_blobs_is_like_none_and_says_nothing() -> None:
     even = np.zeros((40, 40, 40), np.int16)
     assert fingerprint(even, (4.0, 4.0, 4.0)) == ""
     assert fingerprint(even[:3], (4.0, 4.0, 4.0)) == ""
-    assert likeness(["", ""], [""]).tolist() == [[0.0], [0.0]]
-    assert likeness([""], []).shape == (1, 0)
+    assert Fingerprints(["", ""]).likeness("").tolist() == [0.0, 0.0]
+    assert Fingerprints([]).likeness("").shape == (0,)
 
 
 def test_fingerprint_is_for_ever(people: dict[str, Scan]) -> None:
@@ -150,7 +150,8 @@ def test_copy_of_a_held_out_scan_is_no_training_case_and_the_record_says_so(tmp_
 def test_same_person_twice_as_real_corpora_have_it(people: dict[str, Scan], shared_data: Path) -> None:
     """The top 90 mm of `ts`, saved again with a header that says they lie elsewhere."""
     again = read_volume(shared_data / "flare" / "duplicate" / "ts_top_0000.nii.gz")
-    (shares,) = likeness([fingerprint_of(again)], [fingerprint(*scan) for scan in people.values()])
+    known = Fingerprints([fingerprint(*scan) for scan in people.values()])
+    shares = known.likeness(fingerprint_of(again))
     assert [name for name, share in zip(people, shares, strict=True) if share >= ALIKE] == ["ts"]
 
 

@@ -1,6 +1,7 @@
 """Whether two scans show the same acquisition, though one was resaved, resampled or cropped.
 
-likeness([fingerprint(a, spacing)], [fingerprint(b, spacing)])     # [[0.9]]: one scan; [[0.02]]: two people
+held_out = Fingerprints([fingerprint(a, spacing)])
+held_out.likeness(fingerprint(b, spacing))     # [0.9]: one scan; [0.02]: two people
 
 A fingerprint holds the places of a scan's most prominent blobs, and describes the surroundings of each by
 which of two places nearby is denser, 128 times (BRIEF, Calonder et al. 2010, in three dimensions). A crop
@@ -29,8 +30,10 @@ FINE, COARSE = 1.5, 2.4
 """Gaussian widths, in voxels of that grid, whose difference shows blobs."""
 REACH = 6
 """How far around a blob places are compared, in voxels of that grid."""
-SAME_BITS = 112
-"""Two blobs are one when at least so many of their comparisons agree."""
+OTHER_BITS = 16
+"""Two blobs are one when at most so many of their comparisons differ."""
+AT_ONCE = 16
+"""Blobs that are compared with all others at once."""
 FEWEST = 6
 """Common blobs below which two fingerprints are held to be of different acquisitions."""
 NEAR = 1.0
@@ -60,30 +63,52 @@ def fingerprint(scan: NDArray[np.int16], spacing: tuple[float, float, float]) ->
     return base64.b64encode(packed.tobytes()).decode("ascii")
 
 
-def likeness(some: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
-    """The share of blobs, in [0, 1], that each of `some` has in common with each of `others`: (some, others).
+class Fingerprints:
+    """Fingerprints that others are compared with; 22 bytes a blob, however many there are."""
 
-    Common are blobs that look alike and lie the same way apart in both scans. The share is of those where
-    the scans overlap, in the one with fewer there, so a crop is like the whole; an empty one is like none.
-    """
-    ours, theirs = [_unpacked(f) for f in some], [_unpacked(f) for f in others]
-    shares = np.zeros((len(ours), len(theirs)), np.float32)
-    if not theirs:
+    def __init__(self, codes: Sequence[str]) -> None:
+        decoded = [_decoded(code) for code in codes]
+        self._places = [places for places, _ in decoded]
+        self._starts = np.cumsum([0, *map(len, self._places)])
+        self._whose = np.repeat(np.arange(len(codes)), np.diff(self._starts))
+        self._bits = np.concatenate([np.zeros((2, 0), np.uint64), *(bits for _, bits in decoded)], axis=1)
+
+    def likeness(self, code: str) -> NDArray[np.float32]:
+        """The share of blobs, in [0, 1], that the scan of `code` has in common with that of each.
+
+        Common are blobs that look alike and lie the same way apart in both scans. The share is of those
+        where the scans overlap, in the one with fewer there, so a crop is like the whole; an empty one is
+        like none.
+        """
+        places, bits = _decoded(code)
+        here, there = self._look_alike(bits)
+        whose = self._whose[there]
+        shares = np.zeros(len(self._places), np.float32)
+        for i in np.flatnonzero(np.bincount(whose, minlength=len(shares)) >= FEWEST):
+            found = whose == i
+            shares[i] = _moved_alike(places, self._places[i], here[found], there[found] - self._starts[i])
         return shares
-    every = np.concatenate([bits for _, bits in theirs])
-    starts = np.cumsum([0, *(len(bits) for _, bits in theirs)])
-    for row, (places, bits) in enumerate(ours):
-        agree = (BITS + bits @ every.T) / 2 >= SAME_BITS
-        counted = np.diff(np.concatenate([[0], agree.sum(axis=0).cumsum()])[starts])
-        for column in np.flatnonzero(counted >= FEWEST):
-            found = agree[:, starts[column] : starts[column + 1]]
-            shares[row, column] = _moved_alike(places, theirs[column][0], found)
-    return shares
+
+    def _look_alike(self, bits: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Pairs of a blob described by `bits` and one of ours, with enough comparisons in common."""
+        pairs = [np.zeros((2, 0), np.intp)]
+        for first in range(0, bits.shape[1], AT_ONCE):  # half of the comparisons leave few pairs to look at
+            half = self._bits[0] ^ bits[0, first : first + AT_ONCE, np.newaxis]
+            near = np.flatnonzero(np.bitwise_count(half) <= OTHER_BITS)
+            pairs.append(np.stack([first + near // len(self._whose), near % len(self._whose)]))
+        here, there = np.concatenate(pairs, axis=1)
+        differ = np.bitwise_count(self._bits[:, there] ^ bits[:, here]).sum(axis=0)
+        alike = differ <= OTHER_BITS
+        return here[alike], there[alike]
 
 
-def _moved_alike(places: NDArray[np.int16], there: NDArray[np.int16], found: NDArray[np.bool_]) -> float:
-    """The share of blobs whose ways from one scan to the other are one way, where the scans overlap then."""
-    here, other = np.nonzero(found)
+def _moved_alike(
+    places: NDArray[np.int16], there: NDArray[np.int16], here: NDArray[np.intp], other: NDArray[np.intp]
+) -> float:
+    """The share of blobs whose ways from one scan to the other are one way, where the scans overlap then.
+
+    `here` and `other` are the blobs that look alike, pair by pair.
+    """
     ways = there[other] - places[here]
     close: NDArray[np.bool_] = np.all(np.abs(ways[:, None] - ways) <= NEAR, axis=2)
     best = close[close.sum(axis=1).argmax()]
@@ -113,8 +138,8 @@ def _blobs(response: NDArray[np.float32]) -> NDArray[np.intp]:
     return places[order[:BLOBS]]
 
 
-def _unpacked(code: str) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """Places (blobs, 3), and comparisons as +1 and -1 (blobs, BITS)."""
+def _decoded(code: str) -> tuple[NDArray[np.int16], NDArray[np.uint64]]:
+    """Places (blobs, 3), and comparisons (2, blobs), 64 in a number."""
     packed = np.frombuffer(base64.b64decode(code), np.uint8).reshape(-1, 6 + BITS // 8)
     places = np.ascontiguousarray(packed[:, :6]).view("<i2").astype(np.int16)
-    return places, np.unpackbits(packed[:, 6:], axis=1).astype(np.float32) * 2 - 1
+    return places, np.ascontiguousarray(np.ascontiguousarray(packed[:, 6:]).view(np.uint64).T)

@@ -7,15 +7,16 @@ Equal voxels are found by the scans' digests; what was resaved, resampled or cro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pwsseg.arrays.likeness import ALIKE, fingerprint, likeness
+from pwsseg.arrays.likeness import ALIKE, Fingerprints, fingerprint
 from pwsseg.formats.volume import Volume
 from pwsseg.store import ScanRecord
+from pwsseg.store.parallel import side_by_side
 from pwsseg.values import orientation_of, oriented
 
 
@@ -37,19 +38,25 @@ def leaks(scans: Mapping[str, ScanRecord]) -> dict[str, str]:
     }
     others = list(held_out)
     unlike = [case for case in training if case not in found]
-    shares = _shares(
+    alike = _most_alike(
         tuple(training[c].fingerprint for c in unlike), tuple(held_out[c].fingerprint for c in others)
     )
-    for case, row in zip(unlike, shares, strict=True):
-        if row.size and row.max() >= ALIKE:
+    for case, (share, other) in zip(unlike, alike, strict=True):
+        if share >= ALIKE:
             found[case] = (
-                f"shows what the held-out {others[int(row.argmax())]} shows: "
-                f"they have {row.max():.0%} of their blobs in common"
+                f"shows what the held-out {others[other]} shows: "
+                f"they have {share:.0%} of their blobs in common"
             )
     return found
 
 
 @lru_cache(1)
-def _shares(some: tuple[str, ...], others: tuple[str, ...]) -> NDArray[np.float32]:
-    """As `likeness`, once a job: every round of it asks about the same scans."""
-    return likeness(some, others)
+def _most_alike(some: tuple[str, ...], others: tuple[str, ...]) -> list[tuple[float, int]]:
+    """For each of `some` the largest share in common with one of `others`, and with which.
+
+    Once a job: every round of it asks about the same scans.
+    """
+    if not others:
+        return [(0.0, 0)] * len(some)
+    rows = side_by_side(Fingerprints(others).likeness, some, os.cpu_count() or 1)
+    return [(float(row.max()), int(row.argmax())) for row in rows]

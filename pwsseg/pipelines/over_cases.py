@@ -82,6 +82,7 @@ def over_cases(
     for _ in range(PASSES):
         for item in _run(tasks, stages, resources) if tasks else ():
             progress.step(failed=bool(item.error), windows=waiting.pop(item.case).windows)
+            item.volume = NOTHING  # even an empty one holds the block of its task
             done.append(item)
         tasks = [[item] for item in waiting.values()]
     for item in waiting.values():
