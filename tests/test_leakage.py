@@ -15,11 +15,11 @@ from pwsseg.arrays.likeness import ALIKE, Fingerprints, fingerprint
 from pwsseg.arrays.phantom import make_phantom
 from pwsseg.arrays.resampling import resample_scan
 from pwsseg.formats.reading import read_volume
-from pwsseg.pipelines.leakage import fingerprint_of, leaks
+from pwsseg.pipelines.leakage import Shown, fingerprint_of, leaks
 from pwsseg.pipelines.sources import pin_sources
 from pwsseg.rounds import load_round
-from pwsseg.store import ScanRecord, Source, Store
-from pwsseg.values import FLARE23, Geometry, orientation_of, oriented
+from pwsseg.store import Source, Store
+from pwsseg.values import FLARE23, orientation_of, oriented
 
 PEOPLE = ("crlm1004", "gate449", "s0024", "s0028", "ts")
 Scan = tuple[NDArray[np.int16], tuple[float, float, float]]
@@ -97,27 +97,12 @@ def test_fingerprint_is_for_ever(people: dict[str, Scan]) -> None:
 
 
 def test_guard_names_equal_and_cropped_scans_and_no_others(people: dict[str, Scan]) -> None:
-    def record(case: str, split: str, scan: Scan, digest: str) -> ScanRecord:
-        direction = (0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0)
-        geometry = Geometry(shape=scan[0].shape, spacing=scan[1], origin=(0.0, 0.0, 0.0), direction=direction)
-        return ScanRecord.model_validate(
-            {
-                "type": "scan",
-                "case": case,
-                "split": split,
-                "geometry": geometry,
-                "source": Source(format="nifti", name=f"{case}.nii.gz", digest="5" * 64),
-                "digest": digest * 64,
-                "fingerprint": fingerprint(*scan),
-            }
-        )
-
     held, other = people["s0024"], people["ts"]
     scans = {
-        "held": record("held", "validation", held, "a"),
-        "twin": record("twin", "training", held, "a"),
-        "crop": record("crop", "training", cropped(held), "b"),
-        "other": record("other", "training", other, "c"),
+        "held": Shown("validation", "a" * 64, fingerprint(*held)),
+        "twin": Shown("training", "a" * 64, fingerprint(*held)),
+        "crop": Shown("training", "b" * 64, fingerprint(*cropped(held))),
+        "other": Shown("training", "c" * 64, fingerprint(*other)),
     }
     found = leaks(scans)
     assert set(found) == {"twin", "crop"}

@@ -1,6 +1,7 @@
 """The leakage guard: no training scan may show what a held-out scan shows.
 
-leaks({"a": record, "b": record})    # {"a": "has the voxels of the held-out b"}
+leaks({"a": Shown("training", ...), "b": Shown("validation", ...)})
+# {"a": "has the voxels of the held-out b"}
 
 Equal voxels are found by the scans' digests; what was resaved, resampled or cropped by their fingerprints.
 """
@@ -9,15 +10,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from pwsseg.arrays.likeness import ALIKE, Fingerprints, fingerprint
 from pwsseg.formats.volume import Volume
-from pwsseg.store import ScanRecord
+from pwsseg.store.digests import json_digest
 from pwsseg.store.parallel import side_by_side
+from pwsseg.store.scan import Split
 from pwsseg.values import orientation_of, oriented
+
+
+class Shown(NamedTuple):
+    """What a scan's record tells of what it shows."""
+
+    split: Split
+    digest: str
+    fingerprint: str
 
 
 def fingerprint_of(scan: Volume) -> str:
@@ -26,7 +36,7 @@ def fingerprint_of(scan: Volume) -> str:
     return fingerprint(upright, oriented(scan.geometry).spacing)
 
 
-def leaks(scans: Mapping[str, ScanRecord]) -> dict[str, str]:
+def leaks(scans: Mapping[str, Shown]) -> dict[str, str]:
     """Training cases that show what a held-out case shows, with the reason; `scans` are all of a store."""
     held_out = {case: scan for case, scan in scans.items() if scan.split == "validation"}
     training = {case: scan for case, scan in scans.items() if scan.split == "training"}
@@ -38,9 +48,7 @@ def leaks(scans: Mapping[str, ScanRecord]) -> dict[str, str]:
     }
     others = list(held_out)
     unlike = [case for case in training if case not in found]
-    alike = _most_alike(
-        tuple(training[c].fingerprint for c in unlike), tuple(held_out[c].fingerprint for c in others)
-    )
+    alike = _most_alike([training[c].fingerprint for c in unlike], [held_out[c].fingerprint for c in others])
     for case, (share, other) in zip(unlike, alike, strict=True):
         if share >= ALIKE:
             found[case] = (
@@ -50,13 +58,18 @@ def leaks(scans: Mapping[str, ScanRecord]) -> dict[str, str]:
     return found
 
 
-@lru_cache(1)
-def _most_alike(some: tuple[str, ...], others: tuple[str, ...]) -> list[tuple[float, int]]:
-    """For each of `some` the largest share in common with one of `others`, and with which.
+_answers: dict[str, list[tuple[float, int]]] = {}
+"""The last answer of `_most_alike`, by what was asked: the rounds of a job ask about the same scans."""
 
-    Once a job: every round of it asks about the same scans.
-    """
+
+def _most_alike(some: list[str], others: list[str]) -> list[tuple[float, int]]:
+    """For each of `some` the largest share in common with one of `others`, and with which."""
     if not others:
         return [(0.0, 0)] * len(some)
-    rows = side_by_side(Fingerprints(others).likeness, some, os.cpu_count() or 1)
-    return [(float(row.max()), int(row.argmax())) for row in rows]
+    asked = json_digest([some, others])
+    if asked not in _answers:
+        rows = side_by_side(Fingerprints(others).likeness, some, os.cpu_count() or 1)
+        found = [(float(row.max()), int(row.argmax())) for row in rows]
+        _answers.clear()
+        _answers[asked] = found
+    return _answers[asked]

@@ -100,13 +100,13 @@ def work_of(store: Store, settings: RoundSettings) -> Work:
     stated = stated_classes(annotation)
     kinds: dict[Kind, Counter[Geometry]] = {"full": Counter(), "partial": Counter(), "unlabelled": Counter()}
     held_out: Counter[Geometry] = Counter()
-    scans = store.scan_records()
-    for scan in scans:
+    voxels = 0
+    for scan in store.scan_records():
+        voxels += scan.geometry.voxels if scan.case in stated else 0
         if scan.split == "validation":
             held_out[scan.geometry] += 1
         else:
             kinds[kind_of(stated.get(scan.case, frozenset()), least)][scan.geometry] += 1
-    voxels = sum(scan.geometry.voxels for scan in scans if scan.case in stated)
     return Work(
         kinds=kinds,
         held_out=held_out,

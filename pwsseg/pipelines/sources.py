@@ -8,19 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pwsseg.arrays.fusion import known_classes
-from pwsseg.pipelines.leakage import leaks
+from pwsseg.pipelines.leakage import Shown, leaks
 from pwsseg.rounds import ANNOTATION, RoundSettings
 from pwsseg.store import Layer, Model, Pin, Store
 from pwsseg.store.digests import json_digest
-from pwsseg.store.records import ScanRecord
-from pwsseg.values import SettingsError, StoreError
+from pwsseg.values import Geometry, SettingsError, StoreError
 
 UNTRAINED = "untrained"
 """What [representatives] says for a network that nothing has been taught."""
 Kind = Literal["full", "partial", "unlabelled"]
+
+
+class PinnedScan(NamedTuple):
+    """What a round knows of a scan before it is read."""
+
+    digest: str
+    geometry: Geometry
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,8 @@ class Sources:
     """Training scans that show what a held-out one shows, and why that is said (pipelines/leakage.py)."""
     described_by: Model | None
     """The model whose encoder describes scans when representatives are chosen."""
-    scans: Mapping[str, ScanRecord]
-    """The record of every scan of the store: with another among them the round is another."""
+    scans: Mapping[str, PinnedScan]
+    """Every scan of the store: with another among them the round is another."""
     unheard: tuple[int, ...] = ()
     """Classes of the round that nobody speaks about in any case that it learns from: left out of it."""
     passed_over: frozenset[str] = frozenset()
@@ -143,9 +149,12 @@ def pin_sources(
     layers = {name: _parent(store, name, settings) for name in science.learns_from if name != ANNOTATION}
     annotated = stated_classes(annotation)
     least = frozenset(science.labelled_at_least)
-    scans = {scan.case: scan for scan in store.scan_records()}
-    left_out = leaks(scans)
-    training = [c for c, scan in scans.items() if scan.split == "training" and c not in left_out]
+    scans, shown = {}, {}
+    for record in store.scan_records():  # of which only this is kept: a record takes 7 kB
+        scans[record.case] = PinnedScan(record.digest, record.geometry)
+        shown[record.case] = Shown(record.split, record.digest, record.fingerprint)
+    left_out = leaks(shown)
+    training = [c for c, scan in shown.items() if scan.split == "training" and c not in left_out]
     kinds = {case: kind_of(annotated.get(case, frozenset()), least) for case in training}
     sources = Sources(
         settings=settings,
@@ -157,7 +166,7 @@ def pin_sources(
         starts_from=starting_model(store, settings),
         kinds=kinds,
         annotated={case: annotated.get(case, frozenset()) & set(science.classes) for case in training},
-        validation=tuple(c for c, scan in scans.items() if scan.split == "validation"),
+        validation=tuple(c for c, scan in shown.items() if scan.split == "validation"),
         left_out=left_out,
         described_by=_describing(store, settings),
         scans=scans,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, cast
 
 import numpy as np
@@ -52,11 +53,11 @@ class Scan:
         return cast(NDArray[np.int16], read_voxels(self._objects, path, self.digest, shape))
 
 
-def scan_records(objects: Objects) -> list[ScanRecord]:
+def scan_records(objects: Objects) -> Iterator[ScanRecord]:
     """The record of every scan, by case; read side by side, since each is an object of its own."""
     paths = [scan_path(name) for name in objects.folders("scans")]
     found = side_by_side(lambda path: read_record(objects, f"{path}/{GROUP}", ScanRecord), paths, READERS)
-    return [record for record in found if record is not None]
+    return (record for record in found if record is not None)
 
 
 def open_scan(objects: Objects, case: str) -> Scan:

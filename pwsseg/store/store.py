@@ -11,7 +11,7 @@ layer.labels("case1")
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,8 +153,8 @@ class Store:
         keys = (key.split("/") for key in self._objects.keys("scans"))
         return sorted(k[1] for k in keys if len(k) == 3 and k[2] == GROUP)
 
-    def scan_records(self) -> list[ScanRecord]:
-        """The record of every scan, by case."""
+    def scan_records(self) -> Iterator[ScanRecord]:
+        """The record of every scan, by case; not all at once."""
         return scan_records(self._objects)
 
     def scan(self, case: str) -> Scan:
