@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,10 @@ from pwsseg.store import Layer, LayerDraft, Source, Store
 from pwsseg.store.compare import compare, most_changed, same_voxels, summary
 from pwsseg.store.digests import array_digest
 from pwsseg.store.layout import LAYOUTS, encode
+from pwsseg.store.measures import CHANGED_ORGANS
 from pwsseg.store.objects import Objects
+from pwsseg.store.parallel import GROUP_SIZE, side_by_side
+from pwsseg.store.tables import manifest_bytes, read_rows
 from pwsseg.store.verify import verify
 from pwsseg.values import UNKNOWN, InputError, SettingsError, StoreError, Window
 
@@ -694,3 +698,29 @@ def test_prediction_pins_need_a_model(full: Store) -> None:
     pins = prediction_pins(full.layer("annotation"), full.model("os1"))
     with pytest.raises(ValueError, match="model"):
         type(pins).model_validate({**pins.model_dump(), "model": None})
+
+
+def test_reads_side_by_side_stay_near_who_takes_them() -> None:
+    begun: list[int] = []
+
+    def read(item: int) -> int:
+        begun.append(item)
+        return item
+
+    results = side_by_side(read, range(10_000), workers=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    time.sleep(0.2)
+    assert len(begun) <= 6 * GROUP_SIZE
+    assert [*results] == [*range(3, 10_000)]
+
+
+def test_a_manifest_of_many_cases_says_of_each_what_its_record_says(full: Store) -> None:
+    entry = full.layer("os1-fused").entry(full.layer("os1-fused").cases()[0])
+    plain = [entry.model_copy(update={"case": f"case-{i:04}", "measures": {}}) for i in range(600)]
+    compared = [*plain[:-1], plain[-1].model_copy(update={"measures": {CHANGED_ORGANS: 7.0}})]
+    rows = read_rows(manifest_bytes(iter(plain), CLASSES))
+    assert [row["case"] for row in rows] == [e.case for e in plain]
+    assert {row["digest"] for row in rows} == {entry.digest}
+    assert CHANGED_ORGANS not in rows[0]
+    rows = read_rows(manifest_bytes(compared, CLASSES))
+    assert [row[CHANGED_ORGANS] for row in rows] == [None] * 599 + [7]
