@@ -4,13 +4,15 @@ python benchmarks/rehearsal.py [--scans 400 4000] [--runs 3] [--keep DIR]
 
 Scans are 8 x 8 x 8 voxels and a simulated device answers at once, so that all that is timed is the engine:
 sources, selection, fusion, prepared cache, training's start, prediction on Ray Data, the gate, publishing.
-Of the cases one in 16 is fully annotated and half in part, as in FLARE23; a tenth more is held out.
+Of the cases one in 16 is fully annotated and half in part, and a fortieth more is held out, as in FLARE23.
 Fingerprints are those of larger scans, so that the guard against leaks has a real round's work. The round
-runs as people run it, `jobs/round.py` in a process of its own, but for the device. What a run over 40 scans
-takes is the start (Ray, training workers) and is taken off. A start varies by seconds, so each size runs
-`--runs` times in turn, and the median counts. `engine_ms_per_scan` is wall time, on all cores. Each run has a
-store of its own and none is deleted before the end: ext4 looks for inodes that were not freed within the last
-minutes, so a deletion of a hundred thousand files would make each file after it dearer.
+runs as people run it, `jobs/round.py` in a process of its own, but for the device.
+
+`engine_ms_per_scan` is wall time on all cores, without the training, which goes by steps, and without what a
+run over 40 scans takes, the start. Both vary by seconds, so sizes take turns, `--runs` of them; the median is
+of what each turn says. Each run has a store of its own and none is deleted before the end: ext4 passes over
+inodes that were freed within the last minutes, so a deletion of a hundred thousand files would make each file
+after it dearer.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple
 
@@ -94,26 +97,26 @@ def main() -> None:
 
 
 def show(turns: Sequence[Sequence[Run]]) -> None:
-    """Print the medians of all turns, and the line of figures."""
-    start, few, many = (
-        sorted(runs, key=lambda r: r.seconds)[len(runs) // 2] for runs in zip(*turns, strict=True)
-    )
-    each = {run.scans: 1e3 * (run.seconds - start.seconds) / (run.scans - START) for run in (few, many)}
+    """Print every run, and the line of figures."""
     print(f"{'scans':>6}{'seconds':>9}{'ms a scan':>11}{'driver MB':>11}  seconds of stages")
-    for run in (start, few, many):
-        stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in run.stages.items())
-        print(
-            f"{run.scans:6}{run.seconds:9.1f}{each.get(run.scans, 0.0):11.1f}{run.driver_mb:11.0f}  {stages}"
-        )
+    for turn in turns:
+        for run in turn:
+            stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in run.stages.items())
+            each = f"{ms_per_scan(run, turn[0]):.1f}" if run is not turn[0] else ""
+            print(f"{run.scans:6}{run.seconds:9.1f}{each:>11}{run.driver_mb:11.0f}  {stages}")
+    few, many = (median(ms_per_scan(turn[i], turn[0]) for turn in turns) for i in (1, 2))
     figures = {
-        "engine_ms_per_scan": round(each[many.scans], 1),
-        "growth": round(each[many.scans] / each[few.scans], 2),
-        "driver_growth_mb": round(many.driver_mb - few.driver_mb),
-        "seconds": {
-            runs[0].scans: sorted(round(run.seconds, 1) for run in runs) for runs in zip(*turns, strict=True)
-        },
+        "engine_ms_per_scan": round(many, 1),
+        "growth": round(many / few, 2),
+        "driver_growth_mb": round(median(turn[2].driver_mb - turn[1].driver_mb for turn in turns)),
     }
     print(json.dumps(figures))
+
+
+def ms_per_scan(run: Run, start: Run) -> float:
+    """What the engine takes a scan: the training, and the start, taken off."""
+    more = (run.seconds - run.stages["train"]) - (start.seconds - start.stages["train"])
+    return 1e3 * more / (run.scans - start.scans)
 
 
 def rehearse(location: Path, scans: int, settings: Path) -> Run:
@@ -180,7 +183,7 @@ def stage_seconds(log: Path) -> dict[str, float]:
 
 def held_out(scans: int) -> int:
     """How many scans are held out beside so many that are not."""
-    return scans // 10
+    return scans // 40
 
 
 def fill(store: Store, scans: int, ots1: RoundSettings) -> None:
