@@ -28,7 +28,7 @@ def manifest_bytes(cases: Iterable[CaseRecord], classes: Sequence[int]) -> bytes
     Columns: case, digest, scan (digest), annotated_classes, size_z, size_y, size_x (voxels), voxel_ml,
     voxels_<class> (null where the layer doesn't speak about the class), voxels_unknown, seconds, notes;
     where any case was compared with another layer's, changed_organs and changed_<class> (voxels, or null).
-    Records are turned into columns as they come, since a record takes twenty times as much memory.
+    Records are turned into columns as they come, since a record takes many times the memory of its row.
     """
     import pyarrow as pa
 
