@@ -3,7 +3,7 @@
 python benchmarks/rehearsal.py [--scans 400 4000] [--runs 3] [--keep DIR]
 
 Scans are 8 x 8 x 8 voxels and a simulated device answers at once, so that all that is timed is the engine:
-sources, selection, fusion, prepared cache, training's start, prediction on Ray Data, the gate, publishing.
+sources, selection, fusion, prepared cache, prediction on Ray Data, the gate, publishing.
 Of the cases one in 16 is fully annotated and half in part, and a fortieth more is held out, as in FLARE23.
 Fingerprints are those of larger scans, so that the guard against leaks has a real round's work. The round
 runs as people run it, `jobs/round.py` in a process of its own, but for the device.

@@ -64,7 +64,7 @@ def fingerprint(scan: NDArray[np.int16], spacing: tuple[float, float, float]) ->
 
 
 class Fingerprints:
-    """Fingerprints that others are compared with; 22 bytes a blob, however many there are."""
+    """Fingerprints that others are compared with, decoded once; 30 bytes a blob."""
 
     def __init__(self, codes: Sequence[str]) -> None:
         decoded = [_decoded(code) for code in codes]

@@ -102,7 +102,8 @@ def work_of(store: Store, settings: RoundSettings) -> Work:
     held_out: Counter[Geometry] = Counter()
     voxels = 0
     for scan in store.scan_records():
-        voxels += scan.geometry.voxels if scan.case in stated else 0
+        if scan.case in stated:
+            voxels += scan.geometry.voxels
         if scan.split == "validation":
             held_out[scan.geometry] += 1
         else:

@@ -150,7 +150,7 @@ class Store:
         """The cases that have a scan, sorted; all, or those of one split."""
         if split is not None:
             return [r.case for r in self.scan_records() if r.split == split]
-        keys = (key.split("/") for key in self._objects.keys("scans"))
+        keys = (key.split("/") for key, _ in self._objects.listed("scans"))
         return sorted(k[1] for k in keys if len(k) == 3 and k[2] == GROUP)
 
     def scan_records(self) -> Iterator[ScanRecord]:
