@@ -16,7 +16,7 @@ import numpy as np
 
 from pwsseg.arrays.likeness import ALIKE, Fingerprints, fingerprint
 from pwsseg.formats.volume import Volume
-from pwsseg.store.digests import json_digest
+from pwsseg.store.digests import bytes_digest, json_digest
 from pwsseg.store.parallel import side_by_side
 from pwsseg.store.scan import Split
 from pwsseg.values import orientation_of, oriented
@@ -66,7 +66,7 @@ def _most_alike(some: list[str], others: list[str]) -> list[tuple[float, int]]:
     """For each of `some` the largest share in common with one of `others`, and with which."""
     if not others:
         return [(0.0, 0)] * len(some)
-    asked = json_digest([some, others])
+    asked = json_digest([len(some), *(bytes_digest(code.encode()) for code in (*some, *others))])
     if asked not in _answers:
         rows = side_by_side(Fingerprints(others).likeness, some, os.cpu_count() or 1)
         found = [(float(row.max()), int(row.argmax())) for row in rows]

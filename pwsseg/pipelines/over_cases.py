@@ -43,6 +43,8 @@ RETRIED: dict[str, Any] = {"max_retries": 1}
 """What stages without a device ask of Ray; those in a row that ask the same share a process."""
 WHOLE_TASKS: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
 """What is handed over at once: by rows, Ray Data estimates sizes and crosses threads for each case."""
+CASE_BY_CASE: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
+"""The same for a device, a case at a time: beside a GPU, Ray Data refuses what does not say how many."""
 NOTHING = np.zeros((0, 0, 0), dtype=np.float16)
 
 
@@ -145,7 +147,7 @@ def _with_stage(dataset: Any, stage: Stage, *, devices: int, resources: Resource
         compute=ray.data.ActorPoolStrategy(size=devices),
         max_restarts=-1,
         max_task_retries=1,
-        **WHOLE_TASKS,
+        **CASE_BY_CASE,
         **resources.device_options,
     )
 
@@ -176,7 +178,7 @@ class _Guarded:
 
 
 class _OnDevice:
-    """A stage's class on a task's cases, built once in its actor."""
+    """A stage's class on one case after another, built once in its actor."""
 
     def __init__(self, build: Callable[..., Work], settings: dict[str, Any], code: str) -> None:
         self._guarded = _Guarded(build(**settings), {}, code)

@@ -102,7 +102,7 @@ class Layer:
         if not counts_since(self, other):
             return {}
         voxels = [f"voxels_{c}" for c in organs if c in self.record.pins.classes]
-        rows = self.manifest()
+        rows = self.manifest("case", CHANGED_ORGANS, *voxels)
         return {
             row["case"]: row[CHANGED_ORGANS] / max(1, sum(row[v] or 0 for v in voxels))
             for row in rows

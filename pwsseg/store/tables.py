@@ -78,10 +78,12 @@ def _manifest_type(name: str) -> Any:
 def manifest_rows(data: bytes, where: str, columns: Sequence[str] = ()) -> list[Row]:
     """The rows of a manifest's bytes, all columns or those named; StoreError names `where` when it is none.
 
+    Columns of changes may be asked for where there are none: rows have none, then.
     Its cases become folders and file names, so none is taken that is no case id.
     """
     rows = read_rows(data, columns or None, where=where, fits=lambda name, kind: kind == _manifest_type(name))
-    wanted, filled = set(columns or MANIFEST_COLUMNS), [n for n in MANIFEST_COLUMNS if n != "notes"]
+    wanted = {name for name in columns or MANIFEST_COLUMNS if not name.startswith(CHANGED)}
+    filled = [name for name in MANIFEST_COLUMNS if name != "notes"]
     for row in rows:
         if not wanted <= row.keys() or None in (row[name] for name in filled if name in row):
             raise StoreError(f"{where} is no manifest of a layer: columns or values are missing; {CHECK}")

@@ -2,7 +2,8 @@
 
 It prints the head's address, then obeys lines on stdin and answers each by the same line: `add` starts a node
 of one CPU; `kill` ends the newest node, and all on it, as kill -9 does; `kill 17 23` the newest whose raylet
-is one of these processes. At the end of stdin all nodes end.
+is one of these processes. At the end of stdin all nodes end. A second argument is how many GPUs each node says
+that it has: Ray shares them out as it does real ones, and torch finds none and computes on the CPU.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from typing import Any
 import ray  # noqa: F401  # cluster_utils needs it imported first
 from ray.cluster_utils import Cluster
 
-NODE = {"num_cpus": 1, "object_store_memory": 150_000_000}
-
 
 def main() -> None:
     """Start a head and as many nodes beside it as the first argument says."""
-    cluster: Any = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
-    nodes = [cluster.add_node(**NODE) for _ in range(int(sys.argv[1]))]
+    beside_head, gpus = map(int, sys.argv[1:])
+    node = {"num_cpus": 1, "num_gpus": gpus, "object_store_memory": 150_000_000}
+    cluster: Any = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    nodes = [cluster.add_node(**node) for _ in range(beside_head)]
     _answer(cluster.address)
     for line in sys.stdin:
         what, *raylets = line.split()
         if what == "add":
-            nodes.append(cluster.add_node(**NODE))
+            nodes.append(cluster.add_node(**node))
         else:
             gone = [node for node in nodes if not raylets or _raylet(node) in raylets][-1]
             nodes.remove(gone)

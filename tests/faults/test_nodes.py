@@ -33,13 +33,13 @@ from pwsseg.store import Store
 class Nodes:
     """A ray.cluster_utils.Cluster in a process of its own (cluster_host.py)."""
 
-    def __init__(self, folder: Path, beside_head: int) -> None:
+    def __init__(self, folder: Path, beside_head: int, gpus: int = 0) -> None:
         token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         self.host = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("cluster_host.py")), str(beside_head)],
+            [sys.executable, str(Path(__file__).with_name("cluster_host.py")), str(beside_head), str(gpus)],
             cwd=REPOSITORY,
             env=clean_environment() | self.environment,
             stdin=subprocess.PIPE,
@@ -126,6 +126,19 @@ def test_round_loses_and_gains_nodes_and_publishes_the_same(
         said = job.done().expect(0).said
     assert "resuming" not in said
     same_layer(store, undisturbed)
+
+
+def test_nodes_with_gpus_publish_the_same(
+    settings: Path, undisturbed: Path, trained: Path, tmp_path: Path
+) -> None:
+    """As far as Ray knows: to what asks for a GPU it says other things than to what does not."""
+    nodes = Nodes(tmp_path, beside_head=1, gpus=1)
+    try:
+        with running(os1(settings, trained), tmp_path / "log", nodes.environment) as job:
+            job.done().expect(0)
+    finally:
+        nodes.end()
+    same_layer(trained, undisturbed)
 
 
 def test_head_is_lost_and_on_another_cluster_the_same_command_publishes_the_same(
