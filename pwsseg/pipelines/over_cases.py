@@ -3,7 +3,7 @@
     outcomes = over_cases(items, [Stage(load), Stage(Predictor, device=True), Stage(write)], progress=...)
 
 A function gets a case and returns it changed; what it raises becomes the case's error and later stages pass
-it by. Cases of little work share a task and travel as one Arrow table, a row each. A process that dies is
+it by. Cases of little work share a task and travel as one row of an Arrow table. A process that dies is
 tried once more; cases that don't come back are sent again, each for itself, since one that kills its process,
 or a dying node, may take others and their second try along; a case that never comes back is an error too. So
 every case that went in comes out, done or with a reason.
@@ -41,10 +41,11 @@ TASKS_A_CPU = 8
 """A pass is cut into so many tasks for each CPU at least, so that none waits long for the last."""
 RETRIED: dict[str, Any] = {"max_retries": 1}
 """What stages without a device ask of Ray; those in a row that ask the same share a process."""
-WHOLE_TASKS: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
-"""What is handed over at once: by rows, Ray Data estimates sizes and crosses threads for each case."""
-CASE_BY_CASE: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
-"""The same for a device, a case at a time: beside a GPU, Ray Data refuses what does not say how many."""
+WHOLE_TASKS: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
+"""A task is one row: by rows of one case each, Ray Data takes more time than most stages do.
+
+Not a batch size of None, which Ray Data refuses where a stage asks for a GPU.
+"""
 NOTHING = np.zeros((0, 0, 0), dtype=np.float16)
 
 
@@ -147,7 +148,7 @@ def _with_stage(dataset: Any, stage: Stage, *, devices: int, resources: Resource
         compute=ray.data.ActorPoolStrategy(size=devices),
         max_restarts=-1,
         max_task_retries=1,
-        **CASE_BY_CASE,
+        **WHOLE_TASKS,
         **resources.device_options,
     )
 
@@ -178,7 +179,7 @@ class _Guarded:
 
 
 class _OnDevice:
-    """A stage's class on one case after another, built once in its actor."""
+    """A stage's class on a task's cases, built once in its actor."""
 
     def __init__(self, build: Callable[..., Work], settings: dict[str, Any], code: str) -> None:
         self._guarded = _Guarded(build(**settings), {}, code)
@@ -193,29 +194,29 @@ class _OnDevice:
 
 
 def _table(items: list[Item]) -> pa.Table:
-    """A task's cases as they travel: a row each, one case's volume without a copy."""
+    """A task's cases as they travel: one row, of a list in each column; one case's volume without a copy."""
     import pyarrow as pa  # here, as Ray is: only work on cases needs it
 
     volumes = [np.ascontiguousarray(item.volume).reshape(-1).view(np.uint8) for item in items]
     ends = np.cumsum([0, *map(len, volumes)], dtype=np.int64)
     together = volumes[0] if len(volumes) == 1 else np.concatenate(volumes)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(together)]
-    return pa.table(
-        {
-            "case": [item.case for item in items],
-            "error": [item.error for item in items],
-            "fields": [json.dumps(item.fields) for item in items],
-            "dtype": [item.volume.dtype.str for item in items],
-            "shape": [json.dumps(item.volume.shape) for item in items],
-            "volume": pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(items), buffers),
-        }
-    )
+    columns = {
+        "case": pa.array([item.case for item in items]),
+        "error": pa.array([item.error for item in items]),
+        "fields": pa.array([json.dumps(item.fields) for item in items]),
+        "dtype": pa.array([item.volume.dtype.str for item in items]),
+        "shape": pa.array([json.dumps(item.volume.shape) for item in items]),
+        "volume": pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(items), buffers),
+    }
+    return pa.table({n: pa.ListArray.from_arrays([0, len(items)], column) for n, column in columns.items()})
 
 
 def _items(table: pa.Table) -> Iterator[Item]:
     """The cases of a task; their volumes are views that can't be written to."""
-    volumes = table.column("volume")
-    texts = table.drop_columns("volume").to_pylist()
-    for row, volume in zip(texts, volumes, strict=True):
-        array = np.frombuffer(volume.as_buffer(), np.dtype(row["dtype"])).reshape(json.loads(row["shape"]))
-        yield Item(row["case"], json.loads(row["fields"]), array, row["error"])
+    columns = {name: table.column(name).chunk(0).flatten() for name in table.column_names}
+    volumes = columns.pop("volume")
+    texts = zip(*(column.to_pylist() for column in columns.values()), strict=True)
+    for (case, error, fields, dtype, shape), volume in zip(texts, volumes, strict=True):
+        array = np.frombuffer(volume.as_buffer(), np.dtype(dtype)).reshape(json.loads(shape))
+        yield Item(case, json.loads(fields), array, error)

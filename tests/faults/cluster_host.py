@@ -2,8 +2,8 @@
 
 It prints the head's address, then obeys lines on stdin and answers each by the same line: `add` starts a node
 of one CPU; `kill` ends the newest node, and all on it, as kill -9 does; `kill 17 23` the newest whose raylet
-is one of these processes. At the end of stdin all nodes end. A second argument is how many GPUs each node says
-that it has: Ray shares them out as it does real ones, and torch finds none and computes on the CPU.
+is one of these processes. At the end of stdin all nodes end. A second argument is how many GPUs each node
+says that it has: Ray shares them out as real ones, and torch finds none and computes on the CPU.
 """
 
 from __future__ import annotations
