@@ -35,6 +35,7 @@ from ome_zarr_models.v05 import Image, ImageLabel
 from pwsseg.store import Layer, LayerDraft, Source, Store
 from pwsseg.store.compare import compare, most_changed, same_voxels, summary
 from pwsseg.store.digests import array_digest
+from pwsseg.store.layer import SINCE
 from pwsseg.store.layout import LAYOUTS, encode
 from pwsseg.store.measures import CHANGED_ORGANS
 from pwsseg.store.objects import Objects
@@ -317,6 +318,18 @@ def test_records_count_stated_classes_even_when_absent(full: Store) -> None:
     assert fused.measures == {"stability": 0.25}
     (row,) = full.layer("os1-fused").manifest()
     assert (row["voxels_14"], row["voxels_unknown"], row["annotated_classes"]) == (0, 120, [1, 2, 14])
+
+
+def test_a_layer_of_other_cases_than_the_one_before_has_changed_nothing(store: Store) -> None:
+    """It says since which layer it counts, and its manifest has no column of counts."""
+    before = add_annotation(store)
+    draft = store.draft(
+        annotation_pins("of new cases").model_copy(update={"rules": (f"{SINCE}{before.id}",)})
+    )
+    draft.write("case-a", label_volume(1), annotated_classes=(1, 2), seconds={})
+    layer = draft.publish(["case-a"])
+    assert layer.changes_since(before, CLASSES) == {}
+    assert layer.manifest("case", CHANGED_ORGANS) == [{"case": "case-a"}]
 
 
 def test_published_is_for_ever(store: Store) -> None:
